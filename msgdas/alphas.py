@@ -1,0 +1,84 @@
+"""Architecture parameters, apart from the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from msgdas.choice import all_choices
+from msgdas.errors import InputError
+
+__all__ = ["Alphas"]
+
+
+class Alphas(nn.Module):
+    """One float32 logit vector ``(O,)`` per searched choice *name*.
+
+    Args:
+        candidates: choice name → number of candidates, or their labels.
+        init: standard deviation of the initial logits.
+        generator: of the initial logits (CPU).
+        fixed: labels of choices without logits (unsearched `MixedInput`), which a genotype may still decide.
+    """
+
+    def __init__(
+        self,
+        candidates: Mapping[str, int | Sequence[str]],
+        *,
+        init: float = 1e-3,
+        generator: torch.Generator | None = None,
+        fixed: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__()
+        if not candidates:
+            raise InputError("the network has no choice to search: put a MixedOp with two or more candidates into it")
+        searched = {
+            name: tuple(map(str, range(given))) if isinstance(given, int) else tuple(given)
+            for name, given in candidates.items()
+        }
+        for name, labels in searched.items():
+            if not labels or "." in name:
+                raise InputError(f"choice {name!r} with {len(labels)} candidates: it needs a name without '.' and one")
+        self.labels: dict[str, tuple[str, ...]] = searched | {n: tuple(given) for n, given in (fixed or {}).items()}
+        self.names: tuple[str, ...] = tuple(searched)
+        self.logits = nn.ParameterDict(
+            {
+                name: nn.Parameter(init * torch.randn(len(labels), generator=generator, dtype=torch.float32))
+                for name, labels in searched.items()
+            }
+        )
+
+    @classmethod
+    def of(cls, net: nn.Module, *, init: float = 1e-3, generator: torch.Generator | None = None) -> Alphas:
+        """The architecture parameters of ``net``'s searched choices."""
+        found = all_choices(net)
+        searched = {name: same[0].labels for name, same in found.items() if same[0].searched}
+        fixed = {name: same[0].labels for name, same in found.items() if not same[0].searched}
+        return cls(searched, init=init, generator=generator, fixed=fixed)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.logits[name]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def sizes(self) -> Tensor:
+        """Number of candidates of each choice, ``(C,)`` int64."""
+        return torch.tensor([len(self.labels[name]) for name in self.names])
+
+    def stack(self) -> Tensor:
+        """All logits as ``(C, O)``, O the largest number of candidates, padded with −inf."""
+        return pad_sequence([self.logits[n] for n in self.names], batch_first=True, padding_value=-torch.inf)
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """``softmax(a)`` of each choice, ``(O,)``."""
+        return {name: self.logits[name].softmax(-1) for name in self.names}
+
+    def uniform(self) -> Alphas:
+        """A copy with all logits zero: what any sampler draws from during warm-up."""
+        flat = Alphas({n: self.labels[n] for n in self.names}, init=0.0)
+        flat.labels = self.labels
+        return flat.to(self.logits[self.names[0]])

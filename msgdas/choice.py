@@ -1,0 +1,167 @@
+"""Choices: the only thing a network must contain to be a super-net."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from msgdas.errors import InputError
+from msgdas.quiet import quiet
+
+if TYPE_CHECKING:
+    from msgdas.subgraph import Gate
+
+__all__ = ["Choice", "MixedInput", "MixedOp", "all_choices", "choices"]
+
+
+class Choice(nn.Module):
+    """A named place in a network with named candidates, of which a selected :class:`Gate` says which run.
+
+    Choices that share a name share their decision (DARTS's normal cells, for example).
+
+    Args:
+        name: of the decision; any non-empty text without ``"."`` (``"normal/0-2"``).
+        candidates: the ``O`` candidate modules, as a mapping from label or a sequence (labels ``"0"``, ``"1"``, …).
+        searched: whether the choice has architecture parameters of its own. One that has not runs every candidate.
+    """
+
+    def __init__(
+        self, name: str, candidates: Mapping[str, nn.Module] | Iterable[nn.Module], *, searched: bool = True
+    ) -> None:
+        super().__init__()
+        if not name or "." in name:
+            raise InputError(f"choice name {name!r}: use a non-empty name without '.', such as 'cell/0-1'")
+        if not isinstance(candidates, Mapping):
+            candidates = {str(i): module for i, module in enumerate(candidates)}
+        if not candidates:
+            raise InputError(f"choice {name!r} has no candidates: give it at least one module")
+        self.name = name
+        self.labels = tuple(candidates)
+        self.candidates = nn.ModuleList(candidates.values())
+        self.searched = searched and len(self.labels) > 1
+        self.gate: Gate | None = None  # set by `select`
+
+    def active(self) -> tuple[int, ...]:
+        """The candidates that run now, by index."""
+        if self.gate is not None:
+            return self.gate.active
+        if self.searched:
+            raise InputError(f"choice {self.name!r} has no gate: run the network inside `with select(net, subgraph):`")
+        return tuple(range(len(self.labels)))
+
+    def mix(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Sum of the active candidates, each on its own input, weighted by the gate."""
+        active, gate = self.active(), self.gate
+        if gate is None or (len(active) == 1 and not gate.weights.requires_grad):  # a gate of exactly 1 costs nothing
+            return _total([self.candidates[i](inputs[i]) for i in active])
+        if len(active) == 1:
+            return self._through_gate(active[0], inputs, gate)
+        return _total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
+
+    def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
+        kept = inputs if gate.probe else ()
+        output: Tensor = _Gated.apply(gate.weights, self.candidates[i](inputs[i]), i, self.candidates, *kept)  # type: ignore[no-untyped-call]
+        return output
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, {', '.join(self.labels)}"
+
+
+class MixedOp(Choice):
+    """One input, several operations: ``y = Σ_i w_i · o_i(x)`` over the active candidates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix([x] * len(self.candidates))
+
+
+class MixedInput(Choice):
+    """A node of a DAG whose candidates are its incoming edges: ``y = Σ_i w_i · e_i(x_i)`` over the active ones.
+
+    Args:
+        keep: how many edges the derived network keeps (two of n in the DARTS space).
+        searched: ``False`` (plain DARTS): all edges run during the search and have no architecture parameter;
+            `derive` keeps the strongest ``keep``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        candidates: Mapping[str, nn.Module] | Iterable[nn.Module],
+        *,
+        keep: int = 2,
+        searched: bool = False,
+    ) -> None:
+        super().__init__(name, candidates, searched=searched)
+        self.keep = min(keep, len(self.labels))
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        if len(xs) != len(self.labels):
+            raise InputError(
+                f"choice {self.name!r} has {len(self.labels)} incoming edges and was given {len(xs)} inputs"
+            )
+        return self.mix(xs)
+
+
+def all_choices(net: nn.Module) -> dict[str, list[Choice]]:
+    """Every choice of ``net`` by name, searched or not; those that share a name must have the same labels."""
+    found: dict[str, list[Choice]] = {}
+    for module in net.modules():
+        if isinstance(module, Choice):
+            same = found.setdefault(module.name, [])
+            if same and (same[0].labels, same[0].searched) != (module.labels, module.searched):
+                raise InputError(
+                    f"choices named {module.name!r} differ: {same[0].labels} and {module.labels}; give them two names"
+                )
+            same.append(module)
+    return found
+
+
+def choices(net: nn.Module) -> dict[str, list[Choice]]:
+    """The choices of ``net`` that a search decides, by name, in the order of ``net.modules()``."""
+    return {name: same for name, same in all_choices(net).items() if same[0].searched}
+
+
+def _total(outputs: list[Tensor]) -> Tensor:
+    total = outputs[0]
+    for output in outputs[1:]:
+        total = total + output
+    return total
+
+
+class _Gated(torch.autograd.Function):
+    """``w_i · y`` for a hard gate (``w_i`` is exactly 1, so forward is free) with the gradient of the gate weights.
+
+    Without ``inputs`` only the picked candidate gets a gradient: ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. With them (*probed*) the other
+    candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``: the exact
+    straight-through gradient of all gates at the activation memory of one path. A Function and not a tensor hook, since
+    an identity candidate returns its input itself, and a hook there would see the gradients of all its consumers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, y: Tensor, i: int, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(y, *inputs)
+        ctx.i, ctx.candidates, ctx.weights_like = i, candidates, (len(weights), weights.dtype, weights.device)
+        return y.view_as(y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, *inputs = ctx.saved_tensors
+        gates = None
+        if ctx.needs_input_grad[0]:
+            size, dtype, device = ctx.weights_like
+            gates = torch.zeros(size, dtype=dtype, device=device)
+            gates[ctx.i] = _inner(grad, y)
+            for j, x in enumerate(inputs):
+                if j != ctx.i:
+                    with torch.no_grad(), quiet(ctx.candidates[j]):
+                        gates[j] = _inner(grad, ctx.candidates[j](x))
+        return gates, grad, None, None, *(None for _ in inputs)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dtype=torch.promote_types(a.dtype, torch.float32))

@@ -1,0 +1,74 @@
+"""From super-net and genotype to a plain network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from msgdas.choice import Choice, MixedInput
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.ops.drop import DropBlockIdentity
+
+__all__ = ["KeptInputs", "discretize"]
+
+
+class KeptInputs(nn.Module):
+    """What is left of a `MixedInput`: the kept edges, summed."""
+
+    def __init__(self, edges: Sequence[nn.Module], index: Sequence[int]) -> None:
+        super().__init__()
+        self.edges, self.index = nn.ModuleList(edges), tuple(index)
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        outputs = [edge(xs[i]) for edge, i in zip(self.edges, self.index, strict=True)]
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return total
+
+
+def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
+    """A copy of ``net`` with every choice replaced by what ``genotype`` keeps, its weights included.
+
+    The result has no `Choice` and no DropBlock left and computes, bit for bit, what ``net`` computes on that sub-graph.
+
+    Raises:
+        InputError: the genotype leaves a choice open or keeps a candidate that the choice has not.
+    """
+    if isinstance(net, Choice):
+        return discretize(nn.Sequential(net), genotype)[0]  # type: ignore[index]
+    net = copy.deepcopy(net)
+    _replace(net, dict(genotype.choices))
+    return net
+
+
+def _replace(module: nn.Module, kept: dict[str, tuple[str, ...]]) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Choice):
+            child = _keep(child, kept)
+            setattr(module, name, child)
+        if isinstance(child, DropBlockIdentity):
+            setattr(module, name, nn.Identity())
+        else:
+            _replace(child, kept)
+
+
+def _keep(choice: Choice, kept: dict[str, tuple[str, ...]]) -> nn.Module:
+    if choice.name in kept:
+        labels = kept[choice.name]
+    elif not choice.searched:
+        labels = choice.labels
+    else:
+        raise InputError(f"the genotype does not decide choice {choice.name!r} of this network")
+    for label in labels:
+        if label not in choice.labels:
+            raise InputError(f"choice {choice.name!r} has no candidate {label!r}: it has {', '.join(choice.labels)}")
+    index = sorted(choice.labels.index(label) for label in labels)
+    if isinstance(choice, MixedInput):
+        return KeptInputs([choice.candidates[i] for i in index], index)
+    if len(index) != 1:
+        raise InputError(f"choice {choice.name!r} must keep one operation, the genotype keeps {len(index)}")
+    return choice.candidates[index[0]]

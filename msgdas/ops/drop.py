@@ -1,0 +1,46 @@
+"""DropBlock on identities: what keeps skip connections from a free ride during the search."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.ops import drop_block2d
+
+__all__ = ["DropBlockIdentity", "drop_block"]
+
+
+def drop_block(x: Tensor, p: float, block: int = 3) -> Tensor:
+    """DropBlock (Ghiasi et al. 2018, arXiv:1810.12890): zero square blocks, scale the rest so that the mean is kept.
+
+    The channels of an image share one mask: on C channels it costs a C-th of independent masks, which on a CPU would take
+    a third of the whole search step.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        p: expected share of the map that is dropped.
+        block: side of the blocks in pixels, at most the map's.
+    """
+    return x * drop_block2d(x.new_ones(len(x), 1, *x.shape[2:]), p, block, training=True)
+
+
+class DropBlockIdentity(nn.Module):
+    """The skip connection of MSG-DAS's search (Tan et al. 2021, arXiv:2107.04324): an identity under DropBlock.
+
+    Only in training mode and only with ``p > 0`` does it drop anything; in evaluation, in probes and in derived networks
+    it is the identity and returns the very tensor it was given.
+
+    Args:
+        p: expected share of the map that is dropped; a `Search` sets it at every weight step.
+        block: side of the dropped squares in pixels.
+    """
+
+    def __init__(self, p: float = 0.0, block: int = 3) -> None:
+        super().__init__()
+        self.p, self.block = p, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        return drop_block(x, self.p, self.block)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, block={self.block}"

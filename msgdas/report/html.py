@@ -1,0 +1,269 @@
+"""One offline HTML page per run."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from msgdas.report.graph import CellGraph, to_svg
+from msgdas.report.records import Record, Run, number, read_run
+
+__all__ = ["write_report"]
+
+SEARCH_COLUMNS = {
+    "epoch": "epoch",
+    "phase": "phase",
+    "train_loss": "train loss",
+    "train_accuracy": "train acc.",
+    "valid_loss": "valid. loss",
+    "valid_accuracy": "valid. acc.",
+    "derived_accuracy": "derived acc.",
+    "teacher_accuracy": "teacher acc.",
+    "skip_share": "skip share",
+    "tau": "tau",
+    "drop": "drop",
+    "lr": "lr",
+    "seconds": "seconds",
+}
+TRAIN_COLUMNS = {
+    "epoch": "epoch",
+    "train_loss": "train loss",
+    "train_accuracy": "train acc.",
+    "val_loss": "val. loss",
+    "val_accuracy": "val. acc.",
+    "lr": "lr",
+    "seconds": "seconds",
+}
+
+
+def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path:
+    """Write ``report.html`` into a run folder: one offline page without scripts. An older one is replaced atomically.
+
+    Args:
+        run_path: the run folder. What it lacks of a run (no retraining yet, interrupted, damaged), the page says in a
+            line.
+        graphs: the cells that the search found, drawn in this order.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: ``run_path`` is not a folder or holds no run.
+    """
+    page = _template().render(_context(read_run(run_path), graphs))
+    target = Path(run_path) / "report.html"
+    scratch = target.with_name(f".report.html.{os.getpid()}")
+    try:
+        scratch.write_text(page, encoding="utf-8")
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return target
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.PackageLoader("msgdas.report", ".")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)  # fmt: skip
+    environment.filters |= {"percent": percent, "si": si, "plain": plain, "duration": duration}
+    return environment.get_template("template.html")
+
+
+# --- numbers as words ---
+
+
+def percent(fraction: object, digits: int = 2) -> str:
+    """``0.9722`` as ``"97.22 %"``; a dash for what is not a number."""
+    value = number(fraction)
+    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}\u202f%"
+
+
+def si(value: object) -> str:
+    """``1234567`` as ``"1.23 M"``; a dash for what is not a number."""
+    amount = number(value)
+    if not math.isfinite(amount):
+        return "–"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(amount) >= size * 0.9995:
+            return (
+                f"{amount / size:.3g}\u202f{unit}" if abs(amount) < 999.5 * size else f"{amount / size:.0f}\u202f{unit}"
+            )
+    return f"{amount:g}"
+
+
+def duration(seconds: object) -> str:
+    """Seconds as ``"42 s"``, ``"3 min 5 s"`` or ``"2 h 7 min"``; a dash for what is not a number."""
+    value = number(seconds)
+    if not math.isfinite(value):
+        return "–"
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def plain(value: object) -> str:
+    """Any JSON value in a table: numbers short, whole numbers with thousands apart, the rest as JSON writes it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10000 else str(value)
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- the page's parts ---
+
+
+def _context(run: Run, graphs: Sequence[CellGraph]) -> Record:
+    settings = _object(run.config.get("settings"))
+    return {
+        "name": run.path.resolve().name,
+        "settings": {name: _as_given(value) for name, value in settings.items()},
+        "train_settings": {n: _as_given(v) for n, v in _object(run.train_config.get("settings")).items()},
+        "versions": _object(run.config.get("versions")),
+        "space": run.genotype.get("space") or settings.get("space"),
+        "method": settings.get("method"),
+        "data": settings.get("data"),
+        "seed": settings.get("seed"),
+        "genotype": _genotype(run),
+        "result": run.result,
+        "params": run.result.get("params", run.genotype.get("params")),
+        "macs": run.result.get("macs", run.genotype.get("macs")),
+        "problems": run.problems,
+        "search_note": _search_note(run, settings),
+        "train_note": _train_note(run),
+        "searched": bool(run.metrics),
+        "last": run.metrics[-1] if run.metrics else {},
+        "cells": [(graph.name, Markup(to_svg(graph))) for graph in graphs],
+        "figures": _figures(run),
+        "per_class": _per_class(run.result),
+        "confusion": _confusion(run.result),
+        "search_table": _table(run.metrics, SEARCH_COLUMNS),
+        "train_table": _table(run.train_metrics, TRAIN_COLUMNS),
+        "search_seconds": _seconds(run.metrics),
+    }
+
+
+def _object(value: object) -> Record:
+    return value if isinstance(value, dict) else {}
+
+
+def _as_given(value: object) -> str:
+    """A setting as it would be typed: no thousands separators, a seed may be one."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
+
+
+def _genotype(run: Run) -> str | None:
+    """The string form of what was found; of the last epoch where the search has not ended."""
+    given = run.genotype.get("string") or (run.metrics[-1].get("genotype") if run.metrics else None)
+    if given is None and run.genotype:
+        given = run.genotype.get("choices", run.genotype)
+    return None if given is None else plain(given)
+
+
+def _search_note(run: Run, settings: Record) -> str | None:
+    """What is missing of the search, if anything."""
+    if not run.metrics:
+        return "No epoch of the search is recorded in this folder."
+    done, planned = number(run.metrics[-1].get("epoch")), number(settings.get("epochs"))
+    if done < planned:
+        return (
+            f"The search stopped after epoch {done:.0f} of {planned:.0f}: everything below is its state at that point."
+        )
+    return None if run.genotype else "The search wrote no genotype.json: the genotype is that of the last epoch."
+
+
+def _train_note(run: Run) -> str | None:
+    """What is missing of the retraining, if anything."""
+    if not run.train_metrics and not run.result:
+        return (
+            "Not retrained yet, so there is no test accuracy: “msgdas train RUN” trains the found network from scratch."
+        )
+    if not run.result:
+        return f"Retraining has no result yet: {len(run.train_metrics)} epochs recorded, the test part not looked at."
+    return None if run.train_metrics else "The epochs of the retraining are not recorded in this folder."
+
+
+def _seconds(records: Iterable[Record]) -> float:
+    return math.fsum(s for s in (number(record.get("seconds")) for record in records) if math.isfinite(s))
+
+
+def _figures(run: Run) -> Record:
+    from msgdas.report import plots  # matplotlib takes half a second to import, and only the page needs it
+
+    figures: Record = {"alphas": []}
+    if run.metrics:
+        figures["alphas"] = [(title, Markup(plots.alphas(run.metrics, names))) for title, names in _groups(run.metrics)]
+        figures["skip"] = Markup(plots.skip_share(run.metrics))
+        figures["losses"] = Markup(plots.losses(run.metrics))
+        figures["accuracies"] = Markup(plots.accuracies(run.metrics))
+    if run.train_metrics:
+        figures["retrain_losses"] = Markup(plots.retrain_losses(run.train_metrics))
+        kept = run.result.get("best_epoch")
+        figures["retrain_accuracies"] = Markup(plots.retrain_accuracies(run.train_metrics, kept))
+    return figures
+
+
+def _groups(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """The choices by the part of their name before the last ``/`` (``normal/0-2``), if they form a few large groups."""
+    names = list(dict.fromkeys(name for record in records for name in _object(record.get("alphas"))))
+    groups = [(title, list(found)) for title, found in groupby(names, lambda name: name.rpartition("/")[0])]
+    few = 1 < len(groups) <= 4 and all(title and len(found) >= 4 for title, found in groups)
+    return groups if few else [("", names)] if names else []
+
+
+def _per_class(result: Record) -> list[tuple[str, float]]:
+    found = ((str(name), number(accuracy)) for name, accuracy in _object(result.get("per_class")).items())
+    return [(name, accuracy) for name, accuracy in found if not math.isnan(accuracy)]
+
+
+def _confusion(result: Record, most: int = 20) -> Record | None:
+    """Counts with their share of the row, true class down; ``None`` where there is none or too large for the page."""
+    rows = result.get("confusion")
+    if not isinstance(rows, list) or not 0 < len(rows) <= most:
+        return None
+    if not all(isinstance(row, list) and len(row) == len(rows) for row in rows):
+        return None
+    names = list(_object(result.get("per_class")))
+    names = names if len(names) == len(rows) else [str(i) for i in range(len(rows))]
+    return {"names": names, "rows": [_shares(row) for row in rows]}
+
+
+def _shares(row: list[Any]) -> list[tuple[str, float]]:
+    counts = [number(count) for count in row]
+    total = math.fsum(c for c in counts if c > 0) or 1.0
+    return [(plain(given), 0.0 if math.isnan(count) else count / total) for given, count in zip(row, counts)]
+
+
+def _table(records: Sequence[Record], columns: dict[str, str]) -> Record | None:
+    """A table of those ``columns`` (``{key: title}``) that hold anything: titles and rows of strings."""
+    kept = {key: title for key, title in columns.items() if any(record.get(key) is not None for record in records)}
+    if not kept:
+        return None
+    return {
+        "titles": list(kept.values()),
+        "rows": [[_cell(key, record.get(key)) for key in kept] for record in records],
+    }
+
+
+def _cell(key: str, value: object) -> str:
+    if key.endswith("accuracy") or key == "skip_share":
+        return percent(value)
+    if key == "seconds" and not math.isnan(number(value)):
+        return f"{number(value):.1f}"
+    return f"{value:.4g}" if isinstance(value, float) and not math.isnan(value) else plain(value)

@@ -1,0 +1,29 @@
+"""Samplers: the heart of a method. ``(alphas, *, tau, generator) -> list[SubGraph]``, pure."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from msgdas.alphas import Alphas
+from msgdas.samplers.gumbel import GumbelTopK
+from msgdas.samplers.path import Argmax, Fixed, SinglePath
+from msgdas.samplers.softmax import Softmax
+from msgdas.subgraph import SubGraph
+
+__all__ = ["Argmax", "Fixed", "GumbelTopK", "Sampler", "SinglePath", "Softmax"]
+
+
+class Sampler(Protocol):
+    """Draws the K sub-graphs of one step: no module, no hidden state, no schedule.
+
+    Args:
+        alphas: architecture parameters of C choices.
+        tau: temperature of the relaxation.
+        generator: CPU generator of all its randomness.
+    """
+
+    def __call__(
+        self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None
+    ) -> list[SubGraph]: ...

@@ -1,0 +1,38 @@
+"""Pure tensor functions behind the samplers. ``C`` choices, ``O`` candidates (padded with −inf), ``K`` sub-graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from msgdas.alphas import Alphas
+from msgdas.subgraph import Gate, SubGraph
+
+__all__ = ["gumbel_like", "one_path_each", "straight_through"]
+
+
+def gumbel_like(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """i.i.d. Gumbel(0, 1) noise, drawn in float32 on the CPU so that a seed gives the same draw on every device."""
+    exponential = torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=generator)
+    return -exponential.log().to(logits)
+
+
+def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
+    """``hard + (soft − soft.detach())``: forward exactly one-hot, gradient that of ``soft``.
+
+    Args:
+        picks: ``(…, C)`` int64.
+        soft: ``(…, C, O)``.
+    """
+    hard = F.one_hot(picks, soft.shape[-1]).to(soft)
+    return hard + (soft - soft.detach())
+
+
+def one_path_each(alphas: Alphas, picks: Tensor, weights: Tensor) -> list[SubGraph]:
+    """``picks`` ``(K, C)`` and gate weights ``(K, C, O)`` as K single-path sub-graphs."""
+    sizes = [len(alphas.labels[name]) for name in alphas.names]
+    return [
+        SubGraph({n: Gate((i,), w[:o]) for n, i, w, o in zip(alphas.names, row, rows, sizes, strict=True)})
+        for row, rows in zip(picks.tolist(), (w.unbind(0) for w in weights.unbind(0)), strict=True)
+    ]

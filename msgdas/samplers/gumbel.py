@@ -1,0 +1,90 @@
+"""The Gumbel-TopK sampler of MSG-DAS; with K = 1 it is GDAS's draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from msgdas.alphas import Alphas
+from msgdas.errors import InputError
+from msgdas.samplers._relax import gumbel_like, one_path_each, straight_through
+from msgdas.subgraph import SubGraph
+
+__all__ = ["GumbelTopK"]
+
+
+@dataclass(frozen=True)
+class GumbelTopK:
+    """K mutually exclusive single-path sub-graphs (Tan et al. 2021, arXiv:2107.04324).
+
+    At each choice, with ``φ = log softmax(a) + g`` and ``g ~ Gumbel(0, 1)``, the K largest entries of φ are K candidates
+    drawn without replacement with the Plackett–Luce law ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})``
+    (Kool et al. 2019, arXiv:1903.06059). Each sub-graph gets one of them, so no two share a candidate at any choice.
+    The gates are ``hard + (soft − soft.detach())`` with ``soft`` a softmax over ``φ / τ``.
+
+    Args:
+        k: number of sub-graphs K. K = 1 is the draw of GDAS (Dong & Yang 2019, arXiv:1910.04465).
+        assignment: ``"rank"``: sub-graph k takes the k-th pick of every choice. ``"shuffle"``: the picks of each choice
+            are dealt to the sub-graphs at random, which makes the sub-graphs exchangeable.
+        normalise: what ``soft`` is normalised over: the candidates not taken by ``"remaining"`` earlier picks, the K
+            ``"picks"`` only (the sub-graphs compete; K ≥ 2), or ``"all"``.
+        reuse: let a choice with fewer than K candidates use some of them twice, instead of raising.
+
+    Raises:
+        InputError: an argument is out of range; a choice has fewer than K candidates.
+    """
+
+    k: int = 1
+    assignment: Literal["rank", "shuffle"] = "rank"
+    normalise: Literal["remaining", "picks", "all"] = "remaining"
+    reuse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError(f"k={self.k} sub-graphs: use 1 or more")
+        if self.assignment not in ("rank", "shuffle"):
+            raise InputError(f"assignment {self.assignment!r}: use 'rank' or 'shuffle'")
+        if self.normalise not in ("remaining", "picks", "all"):
+            raise InputError(f"normalise {self.normalise!r}: use 'remaining', 'picks' or 'all'")
+        if self.normalise == "picks" and self.k < 2:
+            raise InputError("normalise 'picks' with k=1 has no gradient: use k=2 or more, or 'remaining' or 'all'")
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        self._check(alphas)
+        logits_CO = alphas.stack()
+        phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
+        order_CO = phi_CO.detach().argsort(-1, descending=True)
+        turn_CK = self._turns(alphas.sizes(), generator).to(phi_CO.device)
+        picks_KC = order_CO.gather(1, turn_CK).T
+        soft_KCO = (self._scope(phi_CO, order_CO, turn_CK) / tau).softmax(-1)
+        return one_path_each(alphas, picks_KC, straight_through(picks_KC, soft_KCO))
+
+    def _turns(self, sizes_C: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Which pick of each choice goes to which sub-graph, ``(C, K)``."""
+        turn_CK = torch.arange(self.k) % sizes_C[:, None]
+        if self.assignment == "rank":
+            return turn_CK
+        return turn_CK.gather(1, torch.rand(turn_CK.shape, generator=generator).argsort(-1))
+
+    def _scope(self, phi_CO: Tensor, order_CO: Tensor, turn_CK: Tensor) -> Tensor:
+        """φ for each sub-graph, −inf outside what its gate is normalised over, ``(K, C, O)``."""
+        rank_CO, turn_KC1 = order_CO.argsort(-1), turn_CK.T[..., None]
+        if self.normalise == "remaining":
+            outside = rank_CO < turn_KC1
+        elif self.normalise == "picks":
+            outside = (rank_CO >= self.k).expand(self.k, -1, -1)
+        else:
+            outside = torch.zeros_like(rank_CO < turn_KC1)
+        return phi_CO.expand(self.k, -1, -1).masked_fill(outside, -torch.inf)
+
+    def _check(self, alphas: Alphas) -> None:
+        for name in alphas.names:
+            size = len(alphas.labels[name])
+            if size < self.k and not self.reuse:
+                raise InputError(
+                    f"choice {name!r} has {size} candidates, fewer than k={self.k} exclusive sub-graphs: "
+                    "lower k, or pass reuse=True"
+                )

@@ -1,0 +1,74 @@
+"""Samplers of one discrete path, without gradient to the alphas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from msgdas.alphas import Alphas
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.samplers._relax import gumbel_like, one_path_each
+from msgdas.subgraph import Gate, SubGraph
+
+__all__ = ["Argmax", "Fixed", "SinglePath"]
+
+
+@dataclass(frozen=True)
+class SinglePath:
+    """One path, each candidate drawn with its probability ``softmax(a)``.
+
+    Args:
+        uniform: draw every candidate of a choice with the same probability instead (random search).
+    """
+
+    uniform: bool = False
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        logits_CO = alphas.stack().detach()
+        if self.uniform:
+            logits_CO = logits_CO.masked_fill(logits_CO.isfinite(), 0.0)
+        picks_1C = (logits_CO + gumbel_like(logits_CO, generator)).argmax(-1)[None]
+        return one_path_each(alphas, picks_1C, F.one_hot(picks_1C, logits_CO.shape[-1]).to(logits_CO))
+
+
+@dataclass(frozen=True)
+class Argmax:
+    """The most likely candidate of every choice."""
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        logits_CO = alphas.stack().detach()
+        picks_1C = logits_CO.argmax(-1)[None]
+        return one_path_each(alphas, picks_1C, F.one_hot(picks_1C, logits_CO.shape[-1]).to(logits_CO))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Always the sub-graph of a genotype.
+
+    Raises:
+        InputError: the genotype lacks a searched choice, or keeps a candidate that the choice has not.
+    """
+
+    genotype: Genotype
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        kept = dict(self.genotype.choices)
+        for name in alphas.names:
+            if name not in kept:
+                raise InputError(f"genotype {self.genotype} does not decide choice {name!r} of this network")
+        like = alphas[alphas.names[0]].detach()
+        gates = {name: _gate(name, labels, kept[name], like) for name, labels in alphas.labels.items() if name in kept}
+        return [SubGraph(gates)]
+
+
+def _gate(name: str, labels: tuple[str, ...], kept: tuple[str, ...], like: torch.Tensor) -> Gate:
+    for label in kept:
+        if label not in labels:
+            raise InputError(f"choice {name!r} has no candidate {label!r}: it has {', '.join(labels)}")
+    active = tuple(sorted(labels.index(label) for label in kept))
+    weights = like.new_zeros(len(labels))
+    weights[list(active)] = 1.0
+    return Gate(active, weights)

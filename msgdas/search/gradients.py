@@ -1,0 +1,122 @@
+"""Hypergradients: how the loss reaches the architecture parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from msgdas.alphas import Alphas
+from msgdas.errors import InputError
+from msgdas.subgraph import SubGraph, cut, select
+
+__all__ = ["AlphaStep", "Hypergradient", "compare", "first_order", "log_prob", "mean_backward", "probed"]
+
+
+@dataclass(frozen=True)
+class AlphaStep:
+    """What a hypergradient works on.
+
+    Attributes:
+        net: the super-net; its forwards leave no trace during an alpha step.
+        alphas: the architecture parameters, whose ``.grad`` the hypergradient accumulates into.
+        subgraphs: the K sub-graphs drawn for this step.
+        objective: the loss of the sub-graph selected at the moment on the validation batch, a scalar.
+        parallel: keep the K graphs and walk them in one backward; same gradients.
+    """
+
+    net: nn.Module
+    alphas: Alphas
+    subgraphs: list[SubGraph]
+    objective: Callable[[], Tensor]
+    parallel: bool = False
+
+
+Hypergradient = Callable[[AlphaStep], None]
+
+
+def first_order(step: AlphaStep, *, probe: bool = False) -> None:
+    """``∂(Σ_k L_k / K)/∂a`` through the gates, the weights held fixed (Liu et al. 2019, arXiv:1806.09055, ξ = 0).
+
+    Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not run get
+    none (*picked*), or with ``probe`` their exact straight-through gradient (`probed`).
+    """
+    leaves, push = cut(step.subgraphs, probe=probe)
+    gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
+    mean_backward(step.net, leaves, step.objective, parallel=step.parallel, inputs=gates)
+    push()
+
+
+def probed(step: AlphaStep) -> None:
+    """`first_order` over all candidates: those that did not run are probed in backward, without grad."""
+    first_order(step, probe=True)
+
+
+def compare(step: AlphaStep) -> None:
+    """The K losses against each other: the gradient of ``Σ_k (L_k − mean of the other losses) · log prob(s_k) / K``.
+
+    A score-function estimate with a leave-one-out baseline, from K forwards without grad; what K *mutually exclusive*
+    sub-graphs give for free. ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Draws without replacement make it a biased estimate of
+    ``∇ E_p[L]``.
+
+    Raises:
+        InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
+    """
+    count = len(step.subgraphs)
+    if count < 2:
+        raise InputError("gradient 'compare' needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
+    with torch.no_grad():
+        losses = torch.stack([_evaluate(step, subgraph) for subgraph in step.subgraphs])
+    advantages = (losses - losses.mean()) * count / (count - 1)
+    log_probs = torch.stack([log_prob(step.alphas, subgraph) for subgraph in step.subgraphs])
+    (advantages.to(log_probs) * log_probs).mean().backward()  # type: ignore[no-untyped-call]
+
+
+def log_prob(alphas: Alphas, subgraph: SubGraph) -> Tensor:
+    """``Σ_c log softmax(a_c)[i_c]`` of a single-path sub-graph, a scalar.
+
+    Raises:
+        InputError: several candidates run at a choice.
+    """
+    picks = [subgraph[name].active for name in alphas.names]
+    for name, active in zip(alphas.names, picks, strict=True):
+        if len(active) != 1:
+            raise InputError(
+                f"log probability of a sub-graph that runs {len(active)} candidates at {name!r}: sample single paths"
+            )
+    logits_CO = alphas.stack()
+    index_C1 = torch.tensor(picks, device=logits_CO.device)
+    return logits_CO.log_softmax(-1).gather(1, index_C1).sum()
+
+
+def mean_backward(
+    net: nn.Module,
+    subgraphs: Sequence[SubGraph],
+    objective: Callable[[], Tensor],
+    *,
+    parallel: bool = False,
+    inputs: Sequence[Sequence[Tensor]] | None = None,
+) -> None:
+    """Backward of the mean objective of ``subgraphs``, one path alive at a time, or all ``parallel``.
+
+    Args:
+        inputs: per sub-graph the leaves that get a gradient; default: every parameter.
+    """
+    if not parallel:
+        for k, subgraph in enumerate(subgraphs):
+            with select(net, subgraph):
+                torch.autograd.backward(objective() / len(subgraphs), inputs=inputs[k] if inputs else None)
+        return
+    losses = []
+    for subgraph in subgraphs:
+        with select(net, subgraph):
+            losses.append(objective() / len(subgraphs))
+    leaves = [leaf for each in inputs for leaf in each] if inputs else None
+    torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
+
+
+def _evaluate(step: AlphaStep, subgraph: SubGraph) -> Tensor:
+    with select(step.net, subgraph):
+        return step.objective()

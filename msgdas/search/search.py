@@ -1,0 +1,277 @@
+"""One engine for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam, Optimizer
+
+from msgdas.alphas import Alphas
+from msgdas.derive import derive
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.ops.drop import DropBlockIdentity
+from msgdas.quiet import quiet
+from msgdas.samplers import Fixed, Sampler
+from msgdas.search.gradients import AlphaStep, Hypergradient, mean_backward
+from msgdas.search.guidance import Guidance
+from msgdas.search.schedules import Schedule, at, cosine
+from msgdas.subgraph import SubGraph, full, select
+
+__all__ = ["Batch", "Penalty", "Search"]
+
+Batch = tuple[Tensor, Tensor]
+Penalty = Callable[[Alphas], Tensor]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+def default_weight_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """SGD with Nesterov momentum 0.9 and decay 5e-4, in one kernel."""
+    optimizer = SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+    for group in optimizer.param_groups:
+        for p in group["params"]:  # the kernel takes no mixture of parameters with and without momentum; 0 is none
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+default_alpha_optimizer = partial(Adam, lr=1e-2, betas=(0.5, 0.999), weight_decay=0.0)
+
+
+class Search:
+    """The state of a search and its step: an alpha step on a validation batch, then a weight step on a training batch.
+
+    Every method is a `Search` made of a few parts (see `msgdas.methods`); nothing here knows a method by name.
+
+    Args:
+        net: any module with choices; its ``forward`` stays as it is.
+        sampler: draws the K sub-graphs of the alpha step; and of the weight step unless ``weight_sampler`` does.
+        hypergradient: how the loss reaches the alphas; None: the alphas are never changed (random search).
+        warmup: fraction of the steps, from the start, that train weights only. ``warmup_sampler`` draws them with all
+            logits zero.
+        guidance: what a sub-graph learns besides the labels; starts when the warm-up ends.
+        penalties: functions ``alphas -> scalar`` added to the alpha step's loss.
+        loss: ``(logits, labels) -> scalar``.
+        tau: temperature of the sampler, or a schedule over the progress of the search after warm-up.
+        weight_lr, alpha_lr: learning rates, or schedules over the progress of the whole search.
+        drop: DropBlock-Identity's p in weight steps, or a schedule over the progress of the whole search.
+        drop_in_alpha_steps: whether it is on in alpha steps too.
+        clip: largest norm of the weight gradient.
+        weight_optimizer, alpha_optimizer: functions of the parameters.
+        parallel: run the K sub-graphs of a step together: more memory, same gradients.
+        steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
+        seed: of the sampler's draws and the initial alphas.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        sampler: Sampler,
+        *,
+        hypergradient: Hypergradient | None,
+        weight_sampler: Sampler | None = None,
+        warmup: float = 0.0,
+        warmup_sampler: Sampler | None = None,
+        guidance: Guidance | None = None,
+        penalties: Sequence[Penalty] = (),
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        tau: float | Schedule = 1.0,
+        weight_lr: float | Schedule = cosine(0.05, 1e-3),
+        alpha_lr: float | Schedule = 1e-2,
+        drop: float | Schedule = 0.0,
+        drop_in_alpha_steps: bool = False,
+        clip: float = 5.0,
+        weight_optimizer: OptimizerFactory = default_weight_optimizer,
+        alpha_optimizer: OptimizerFactory = default_alpha_optimizer,
+        parallel: bool = False,
+        steps: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= warmup <= 1:
+            raise InputError(f"warmup={warmup}: the fraction of the steps before the alphas move, 0 to 1")
+        self.net = net
+        self.generator = torch.Generator().manual_seed(seed)
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        self.alphas = Alphas.of(net, generator=self.generator).to(device)
+        self.sampler = sampler
+        self.weight_sampler = weight_sampler or sampler
+        self.warmup_sampler = warmup_sampler or self.weight_sampler
+        self.hypergradient, self.guidance, self.penalties = hypergradient, guidance, tuple(penalties)
+        self.loss, self.clip, self.parallel = loss, clip, parallel
+        self.warmup, self.tau, self.drop, self.drop_in_alpha_steps = warmup, tau, drop, drop_in_alpha_steps
+        self.weight_lr, self.alpha_lr = weight_lr, alpha_lr
+        self.weight_optimizer = weight_optimizer([p for p in net.parameters() if p.requires_grad])
+        self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
+        self.steps, self.done = steps, 0
+        self._drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
+
+    # ------------------------------------------------------------------ progress
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps that train weights only."""
+        return round(self.warmup * self.steps)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the next step trains weights only."""
+        return self.done < self.warmup_steps
+
+    @property
+    def progress(self) -> float:
+        """Of the whole search, 0 at the first step and 1 at the last."""
+        return min(1.0, self.done / max(1, self.steps - 1))
+
+    @property
+    def search_progress(self) -> float:
+        """Of the part after warm-up, 0 at its first step and 1 at the last."""
+        return min(1.0, max(0.0, (self.done - self.warmup_steps) / max(1, self.steps - 1 - self.warmup_steps)))
+
+    # ---------------------------------------------------------------------- step
+
+    def step(self, train: Batch, valid: Batch | None) -> dict[str, float]:
+        """An alpha step on ``valid`` (not during warm-up) and a weight step on ``train``; each ``(x, labels)``.
+
+        Returns:
+            Means over the K sub-graphs: ``train_loss``, ``train_accuracy``, and after warm-up ``valid_loss``,
+            ``valid_accuracy`` and, with a teacher, ``teacher_accuracy``.
+        """
+        self.net.train()
+        seen = _Seen()
+        if not self.warming_up and self.hypergradient is not None and valid is not None:
+            self._alpha_step(valid, seen)
+        self._weight_step(train, seen)
+        self.done += 1
+        return seen.means()
+
+    def _alpha_step(self, batch: Batch, seen: _Seen) -> None:
+        assert self.hypergradient is not None
+        subgraphs = self.draw(self.sampler)
+        _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
+        self._set_drop(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
+        with quiet(self.net, drop=self.drop_in_alpha_steps):
+            guided = self.guidance is not None and self.guidance.alpha_step
+            objective = self._objective(batch, seen, "valid", self._teach(batch, seen) if guided else None)
+            self.hypergradient(AlphaStep(self.net, self.alphas, subgraphs, objective, self.parallel))
+        for penalty in self.penalties:
+            penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
+        self.alpha_optimizer.step()
+        self.alpha_optimizer.zero_grad(set_to_none=True)
+
+    def _weight_step(self, batch: Batch, seen: _Seen) -> None:
+        with torch.no_grad():
+            subgraphs = self.draw(self.weight_sampler)
+        guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
+        teacher = self._teach(batch, seen) if guided else None
+        _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
+        self._set_drop(at(self.drop, self.progress))
+        mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad(set_to_none=True)  # what does not run next time has no gradient, not zeros
+
+    def draw(self, sampler: Sampler) -> list[SubGraph]:
+        """The sub-graphs of one step; uniform ones during warm-up."""
+        if self.warming_up:
+            return self.warmup_sampler(self.alphas.uniform(), tau=1.0, generator=self.generator)
+        return sampler(self.alphas, tau=at(self.tau, self.search_progress), generator=self.generator)
+
+    def _teach(self, batch: Batch, seen: _Seen) -> Tensor:
+        x, labels = batch
+        with torch.no_grad(), quiet(self.net), select(self.net, full(self.alphas)):
+            logits: Tensor = self.net(x)
+        seen.accuracy("teacher", logits, labels)
+        return logits
+
+    def _objective(self, batch: Batch, seen: _Seen, part: str, teacher: Tensor | None) -> Callable[[], Tensor]:
+        x, labels = batch
+
+        def objective() -> Tensor:
+            logits = self.net(x)
+            loss = self.loss(logits, labels)
+            seen.add(f"{part}_loss", loss.detach())
+            seen.accuracy(part, logits, labels)
+            if teacher is not None and self.guidance is not None:
+                loss = loss + self.guidance(logits, teacher, self.search_progress)
+            return loss
+
+        return objective
+
+    def _set_drop(self, p: float) -> None:
+        for module in self._drops:
+            module.p = p
+
+    # -------------------------------------------------------------------- result
+
+    def derive(self) -> Genotype:
+        """The architecture that the alphas stand for now."""
+        return derive(self.net, self.alphas)
+
+    @torch.no_grad()
+    def evaluate(self, genotype: Genotype, batches: Iterable[Batch]) -> float:
+        """Accuracy (a fraction) of a sub-graph with the shared weights, normalised with batch statistics."""
+        (subgraph,) = Fixed(genotype)(self.alphas)
+        correct = count = 0
+        was_training = self.net.training
+        self.net.train()
+        with quiet(self.net), select(self.net, subgraph):
+            for x, labels in batches:
+                correct += int((self.net(x).argmax(-1) == labels).sum())
+                count += len(labels)
+        self.net.train(was_training)
+        return correct / max(1, count)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a search is: weights, alphas, both optimizers, step, random states."""
+        return {
+            "net": self.net.state_dict(),
+            "alphas": self.alphas.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "done": self.done,
+            "steps": self.steps,
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Back to a state of `state_dict`, the global random state included."""
+        self.net.load_state_dict(state["net"])
+        self.alphas.load_state_dict(state["alphas"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+        self.done, self.steps = state["done"], state["steps"]
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+class _Seen:
+    """Means of what a step saw, kept on the device until the step is over."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        self._values.setdefault(name, []).append(value)
+
+    def accuracy(self, part: str, logits: Tensor, labels: Tensor) -> None:
+        if logits.ndim == 2 and not labels.is_floating_point():
+            self.add(f"{part}_accuracy", (logits.detach().argmax(-1) == labels).float().mean())
+
+    def means(self) -> dict[str, float]:
+        if not self._values:
+            return {}
+        means = torch.stack([torch.stack(v).float().mean() for v in self._values.values()]).tolist()
+        return dict(zip(self._values, means, strict=True))
+
+
+def _set_lr(optimizer: Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,62 @@
+"""Search spaces by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.report.graph import CellGraph
+from msgdas.spaces import nasbench201
+
+__all__ = ["SPACES", "Space", "find_space"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space: functions from settings to networks, and its genotypes' official text.
+
+    Attributes:
+        supernet: ``(channels, cells, classes, in_channels, image_size) ->`` a network with choices.
+        network: ``(genotype, channels, cells, classes, in_channels, image_size) ->`` the evaluation network.
+        search_size, network_size: default ``channels`` and ``cells`` of the two.
+    """
+
+    name: str
+    about: str
+    supernet: Callable[..., nn.Module]
+    network: Callable[..., nn.Module]
+    to_string: Callable[[Genotype], str]
+    from_string: Callable[[str], Genotype]
+    graphs: Callable[[Genotype], list[CellGraph]]
+    search_size: Mapping[str, int]
+    network_size: Mapping[str, int]
+
+
+SPACES: dict[str, Space] = {
+    "nasbench201": Space(
+        "nasbench201",
+        "a cell of 4 nodes, 6 edges, 5 operations each: 15,625 cells, all of them in a public table",
+        nasbench201.supernet,
+        nasbench201.network,
+        nasbench201.to_string,
+        nasbench201.from_string,
+        nasbench201.graphs,
+        {"channels": 8, "cells": 1},
+        {"channels": 16, "cells": 5},
+    ),
+}
+
+
+def find_space(name: str) -> Space:
+    """The space of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in SPACES:
+        raise InputError(f"space {name!r} is not known: use {', '.join(SPACES)}")
+    return SPACES[name]

@@ -1,0 +1,193 @@
+"""NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326): a cell of four nodes, five operations on each of its six edges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from msgdas.choice import MixedOp
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.report.graph import CellGraph
+
+__all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
+
+EDGES = tuple((source, target) for target in range(1, 4) for source in range(target))
+OPERATIONS: dict[str, Callable[[int, bool], nn.Module]] = {  # (channels, affine) → module, in the official order
+    "none": lambda c, affine: Zero(),
+    "skip_connect": lambda c, affine: DropBlockIdentity(),
+    "nor_conv_1x1": lambda c, affine: relu_conv_bn(c, c, 1, affine=affine),
+    "nor_conv_3x3": lambda c, affine: relu_conv_bn(c, c, 3, affine=affine),
+    "avg_pool_3x3": lambda c, affine: nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+}
+EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → module
+
+
+class Cell(nn.Module):
+    """``node_t = Σ_{s<t} edge_{s→t}(node_s)``; the input is node 0, the output node 3. Keeps the shape."""
+
+    def __init__(self, channels: int, edge: EdgeFactory) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(edge(f"cell/{source}-{target}", channels) for source, target in EDGES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes: list[Tensor] = [x]
+        sums: dict[int, Tensor] = {}
+        for (source, target), edge in zip(EDGES, self.edges, strict=True):
+            y = edge(nodes[source])
+            sums[target] = sums[target] + y if target in sums else y
+            if source == target - 1:
+                nodes.append(sums[target])
+        return nodes[-1]
+
+
+class Reduction(nn.Module):
+    """The benchmark's residual block between stages: half the size, twice the channels."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(relu_conv_bn(c_in, c_out, 3, 2), relu_conv_bn(c_out, c_out, 3))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] % 2 or x.shape[-2] % 2:  # the strided convolutions round up, pooling would round down
+            x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
+        return self.shortcut(x) + self.convs(x)  # type: ignore[no-any-return]
+
+
+class NasBench201(nn.Module):
+    """The benchmark's network: a stem, stages of ``cells`` cells with a residual reduction between them, a classifier.
+
+    ``(B, in_channels, S, S) → (B, classes)``. See `stages` for how it fits its input.
+    """
+
+    space = "nasbench201"
+
+    def __init__(
+        self, edge: EdgeFactory, *, channels: int, cells: int, classes: int, in_channels: int, image_size: int
+    ) -> None:
+        super().__init__()
+        halvings, count = stages(image_size)
+        self.stem = _stem(in_channels, channels, halvings)
+        layers: list[nn.Module] = []
+        for stage in range(count):
+            width = channels * 2**stage
+            if stage:
+                layers.append(Reduction(width // 2, width))
+            layers += [Cell(width, edge) for _ in range(cells)]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.head(self.layers(self.stem(x))))  # type: ignore[no-any-return]
+
+
+def stages(image_size: int) -> tuple[int, int]:
+    """How the network fits its input: ``(halvings in the stem, stages)``.
+
+    The stem halves images above 48 pixels until they are not; then each stage but the first halves the map, three stages
+    at the most (the benchmark's), and no map falls below 4 × 4. 8 → (0, 2), 16 → (0, 3), 32 → (0, 3), 224 → (3, 3).
+
+    Raises:
+        InputError: an image smaller than 4 pixels.
+    """
+    if image_size < 4:
+        raise InputError(f"image size {image_size}: nasbench201 needs 4 pixels or more; enlarge with --image-size")
+    halvings = 0
+    while image_size > 48:
+        image_size, halvings = (image_size + 1) // 2, halvings + 1
+    return halvings, 1 + sum(image_size // 2**reduction >= 4 for reduction in (1, 2))
+
+
+def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for halving in range(max(1, halvings)):
+        stride = 2 if halvings else 1
+        layers += [nn.ReLU()] if halving else []
+        layers += [nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)]
+        in_channels = channels
+    return nn.Sequential(*layers)
+
+
+def supernet(
+    *, channels: int = 8, cells: int = 1, classes: int = 10, in_channels: int = 3, image_size: int = 32
+) -> NasBench201:
+    """The search network: every edge a choice of five operations, shared by all cells; candidates' BatchNorm without affine."""
+
+    def edge(name: str, width: int) -> MixedOp:
+        return MixedOp(name, {label: make(width, False) for label, make in OPERATIONS.items()})
+
+    return NasBench201(
+        edge, channels=channels, cells=cells, classes=classes, in_channels=in_channels, image_size=image_size
+    )
+
+
+def network(
+    genotype: Genotype,
+    *,
+    channels: int = 16,
+    cells: int = 5,
+    classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+) -> NasBench201:
+    """The benchmark's evaluation network of a genotype, freshly initialised. Defaults: those of the table."""
+
+    def edge(name: str, width: int) -> nn.Module:
+        (label,) = genotype[name]
+        return nn.Identity() if label == "skip_connect" else OPERATIONS[label](width, True)
+
+    to_string(genotype)  # a genotype of another space, or a damaged one, is one line here
+    return NasBench201(
+        edge, channels=channels, cells=cells, classes=classes, in_channels=in_channels, image_size=image_size
+    )
+
+
+def to_string(genotype: Genotype) -> str:
+    """The official form ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+    Raises:
+        InputError: not a nasbench201 genotype.
+    """
+    kept = dict(genotype.choices)
+    names = [f"cell/{source}-{target}" for source, target in EDGES]
+    if sorted(kept) != sorted(names) or any(len(k) != 1 or k[0] not in OPERATIONS for k in kept.values()):
+        raise InputError(
+            f"genotype of space {genotype.space!r} is no nasbench201 cell: it needs one of "
+            f"{', '.join(OPERATIONS)} for each of {', '.join(names)}"
+        )
+    nodes = [[f"{kept[f'cell/{s}-{t}'][0]}~{s}" for s, t in EDGES if t == target] for target in range(1, 4)]
+    return "+".join(f"|{'|'.join(node)}|" for node in nodes)
+
+
+def from_string(text: str) -> Genotype:
+    """Reads the official form.
+
+    Raises:
+        InputError: not of that form.
+    """
+    nodes = text.strip().split("+")
+    found = [re.findall(r"([^|~]+)~(\d+)\|", node) for node in nodes]
+    choices = {f"cell/{s}-{t}": op for t, node in enumerate(found, 1) for op, s in node}
+    genotype = Genotype("nasbench201", choices)
+    try:
+        if to_string(genotype) == text.strip():
+            return genotype
+    except InputError:
+        pass
+    raise InputError(
+        f"{text!r} is no NAS-Bench-201 string: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op among "
+        f"{', '.join(OPERATIONS)}"
+    )
+
+
+def graphs(genotype: Genotype) -> list[CellGraph]:
+    """The cell as a graph to draw."""
+    to_string(genotype)
+    nodes = ("input", "1", "2", "output")
+    edges = tuple((nodes[s], nodes[t], genotype[f"cell/{s}-{t}"][0]) for s, t in EDGES)
+    return [CellGraph("cell", nodes, edges)]

@@ -1,0 +1,113 @@
+"""Gates and sub-graphs: what runs, and how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from msgdas.choice import all_choices
+from msgdas.errors import InputError
+
+if TYPE_CHECKING:
+    from msgdas.alphas import Alphas
+
+__all__ = ["Gate", "SubGraph", "cut", "full", "select"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Which candidates of one choice run, and the differentiable weights of all of them.
+
+    Attributes:
+        active: indices of the candidates that run.
+        weights: ``(O,)`` float tensor; for a single path exactly one-hot.
+        probe: in backward, also run the candidates that are not active, for their gradient (see `cut`).
+    """
+
+    active: tuple[int, ...]
+    weights: Tensor
+    probe: bool = False
+
+
+class SubGraph(Mapping[str, Gate]):
+    """One sub-graph of a super-net: an immutable mapping from choice name to :class:`Gate`."""
+
+    def __init__(self, gates: Mapping[str, Gate]) -> None:
+        self._gates = MappingProxyType(dict(gates))
+
+    def __getitem__(self, name: str) -> Gate:
+        return self._gates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gates)
+
+    def __len__(self) -> int:
+        return len(self._gates)
+
+    def __repr__(self) -> str:
+        return f"SubGraph({', '.join(f'{name}: {gate.active}' for name, gate in self.items())})"
+
+
+@contextmanager
+def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
+    """Inside, ``net`` runs ``subgraph``. Keep forward *and* backward inside: probing runs candidates in backward.
+
+    Raises:
+        InputError: the sub-graph lacks a searched choice of the network, or has one that the network lacks.
+    """
+    places = all_choices(net)
+    for name, same in places.items():
+        if same[0].searched and name not in subgraph:
+            raise InputError(f"sub-graph has no gate for choice {name!r} of the network")
+    for name in subgraph:
+        if name not in places:
+            raise InputError(f"sub-graph has a gate for {name!r}, which is no choice of the network")
+    before = [(choice, choice.gate) for same in places.values() for choice in same]
+    for name, gate in subgraph.items():
+        for choice in places[name]:
+            choice.gate = gate
+    try:
+        yield net
+    finally:
+        for choice, gate_before in before:
+            choice.gate = gate_before
+
+
+def cut(subgraphs: Sequence[SubGraph], *, probe: bool = False) -> tuple[list[SubGraph], Callable[[], None]]:
+    """Gate weights as leaves, and a function that hands the leaves' gradients on to the alphas, once.
+
+    This is what makes K sub-graphs cost the activations of one: each runs forward and backward on its leaves, then
+    ``push()`` walks the sampler's graph a single time. The result is the gradient of the summed losses.
+
+    Args:
+        probe: also give the candidates that do not run their straight-through gradient.
+    """
+    leaves = [
+        SubGraph({n: replace(g, weights=g.weights.detach().requires_grad_(), probe=probe) for n, g in s.items()})
+        for s in subgraphs
+    ]
+
+    def push() -> None:
+        pairs = [
+            (gate.weights, leaf[name].weights.grad)
+            for subgraph, leaf in zip(subgraphs, leaves, strict=True)
+            for name, gate in subgraph.items()
+            if gate.weights.requires_grad and leaf[name].weights.grad is not None  # autograd reads a missing one as 1
+        ]
+        if pairs:
+            weights, grads = zip(*pairs, strict=True)
+            torch.autograd.backward(weights, grads)
+
+    return leaves, push
+
+
+def full(alphas: Alphas) -> SubGraph:
+    """The whole super-net, every candidate weighted with its probability ``softmax(a)``."""
+    probabilities = alphas.probabilities()
+    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in probabilities.items()})
