@@ -1,0 +1,38 @@
+"""msgdas: differentiable neural architecture search, and the reference implementation of MSG-DAS (arXiv:2107.04324)."""
+
+from msgdas import methods, samplers, spaces
+from msgdas.alphas import Alphas
+from msgdas.choice import Choice, MixedInput, MixedOp
+from msgdas.data import load_data
+from msgdas.derive import derive
+from msgdas.discretize import discretize
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.retrain import Recipe, load, retrain
+from msgdas.search.loop import fit
+from msgdas.search.search import Search
+from msgdas.subgraph import Gate, SubGraph, cut, select
+
+__all__ = [
+    "Alphas",
+    "Choice",
+    "Gate",
+    "Genotype",
+    "InputError",
+    "MixedInput",
+    "MixedOp",
+    "Recipe",
+    "Search",
+    "SubGraph",
+    "cut",
+    "derive",
+    "discretize",
+    "fit",
+    "load",
+    "load_data",
+    "methods",
+    "retrain",
+    "samplers",
+    "select",
+    "spaces",
+]

@@ -64,7 +64,7 @@ class Choice(nn.Module):
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         kept = inputs if gate.probe else ()
-        output: Tensor = _Gated.apply(gate.weights, self.candidates[i](inputs[i]), i, self.candidates, *kept)  # type: ignore[no-untyped-call]
+        output: Tensor = _Gated.apply(gate.weights, self.candidates[i](inputs[i]), i, self.candidates, *kept)
         return output
 
     def extra_repr(self) -> str:
@@ -135,8 +135,10 @@ def _total(outputs: list[Tensor]) -> Tensor:
 class _Gated(torch.autograd.Function):
     """``w_i · y`` for a hard gate (``w_i`` is exactly 1, so forward is free) with the gradient of the gate weights.
 
-    Without ``inputs`` only the picked candidate gets a gradient: ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. With them (*probed*) the other
-    candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``: the exact
+    Without ``inputs`` only the picked candidate gets a gradient: ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. With them (*probed*) the
+    other
+    candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``: the
+    exact
     straight-through gradient of all gates at the activation memory of one path. A Function and not a tensor hook, since
     an identity candidate returns its input itself, and a hook there would see the gradients of all its consumers.
     """

@@ -39,8 +39,10 @@ def argmax(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
 
 
 def top_edges(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
-    """DARTS's rule (Liu et al. 2019, arXiv:1806.09055, section 2.4): on every edge the strongest operation but ``none``;
-    into every node the ``keep`` edges whose strongest operation is most probable, in a softmax that includes ``none``."""
+    """DARTS's rule (Liu et al. 2019, arXiv:1806.09055, section 2.4): on every edge the strongest operation but
+    ``none``;
+    into every node the ``keep`` edges whose strongest operation is most probable, in a softmax that includes
+    ``none``."""
     probabilities = {name: p.tolist() for name, p in alphas.probabilities().items()}
     kept: dict[str, tuple[str, ...]] = {}
     for name, (choice, *_) in all_choices(net).items():

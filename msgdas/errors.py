@@ -4,4 +4,5 @@ __all__ = ["InputError"]
 
 
 class InputError(ValueError):
-    """Bad input: one line that names the thing, its value and the way out. The command line prints it and exits with 2."""
+    """Bad input: one line that names the thing, its value and the way out. The command line prints it and exits with
+    2."""

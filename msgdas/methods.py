@@ -35,9 +35,11 @@ def msgdas(
     tau: float | Schedule = linear(10.0, 0.1),
     **settings: Any,
 ) -> Search:
-    """MSG-DAS (Tan et al. 2021, arXiv:2107.04324): K mutually exclusive sub-graphs, DropBlock-Identity, super-net guidance.
+    """MSG-DAS (Tan et al. 2021, arXiv:2107.04324): K mutually exclusive sub-graphs, DropBlock-Identity, super-net
+    guidance.
 
-    The paper fixes the parts; the choices it leaves open are arguments, with defaults that measurement chose (docs/msgdas.md).
+    The paper fixes the parts; the choices it leaves open are arguments, with defaults that measurement chose
+    (docs/msgdas.md).
 
     Args:
         k: number of sub-graphs K: the dial between cost and search quality.

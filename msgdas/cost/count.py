@@ -14,14 +14,16 @@ __all__ = ["Cost", "count"]
 
 
 class Cost(NamedTuple):
-    """``params``: all parameters. ``macs``: multiply-adds of convolutions and linear layers, bias not counted, one image."""
+    """``params``: all parameters. ``macs``: multiply-adds of convolutions and linear layers, bias not counted, one
+    image."""
 
     params: int
     macs: int
 
 
 def count(network: nn.Module, in_channels: int = 3, image_size: int = 32) -> Cost:
-    """Cost of a network without open choices, by ``torch.utils.flop_counter`` / 2. Published figures often count otherwise."""
+    """Cost of a network without open choices, by ``torch.utils.flop_counter`` / 2. Published figures often count
+    otherwise."""
     like = next(network.parameters())
     x = torch.zeros(1, in_channels, image_size, image_size, dtype=like.dtype, device=like.device)
     was_training = network.training

@@ -49,7 +49,8 @@ def augment(pixels: Tensor, settings: Augment, fill: Tensor, generator: torch.Ge
 
 
 def _square(draws: Tensor, height: int, width: int, side: int) -> Tensor:
-    """``(B, H, W)`` mask of squares with random centres (DeVries & Taylor 2017, arXiv:1708.04552), clipped at the border."""
+    """``(B, H, W)`` mask of squares with random centres (DeVries & Taylor 2017, arXiv:1708.04552), clipped at the
+    border."""
     top = (draws[0] * height).long()[:, None] - side // 2
     left = (draws[1] * width).long()[:, None] - side // 2
     y, x = torch.arange(height), torch.arange(width)
@@ -57,7 +58,8 @@ def _square(draws: Tensor, height: int, width: int, side: int) -> Tensor:
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """``(pixels / 255 − mean) / std`` as float32 in channels_last; ``mean`` and ``std`` are ``(C,)`` in [0, 1] units."""
+    """``(pixels / 255 − mean) / std`` as float32 in channels_last; ``mean`` and ``std`` are ``(C,)`` in [0, 1]
+    units."""
     x = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
     scale = (1 / (255 * std))[:, None, None].to(x.device)
     return x.mul_(scale).sub_((mean / std)[:, None, None].to(x.device))

@@ -17,7 +17,8 @@ __all__ = ["Batches"]
 class Batches:
     """Augmented, normalised batches of images held in memory (on ``device`` where that is a GPU).
 
-    What a batch holds depends on seed, epoch and its index alone, so a search goes on in the middle of an epoch, bit for bit.
+    What a batch holds depends on seed, epoch and its index alone, so a search goes on in the middle of an epoch, bit
+    for bit.
 
     Args:
         mean, std: ``(C,)`` in [0, 1] units.
@@ -49,7 +50,8 @@ class Batches:
         return self._count
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch from index ``start``: ``(B, C, H, W)`` float32 channels_last, ``(B,)`` int64 labels."""
+        """The batches of an epoch from index ``start``: ``(B, C, H, W)`` float32 channels_last, ``(B,)`` int64
+        labels."""
         count = len(self.images)
         order = torch.randperm(count, generator=_generator(self.seed, epoch)) if self.shuffle else torch.arange(count)
         order = order.to(self.images.labels.device)

@@ -19,7 +19,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", 
 
 
 def decode(image: Image.Image | str | Path, channels: int, size: int) -> Tensor:
-    """One image as uint8 ``(channels, size, size)``: turned upright, on white where transparent, shorter side to ``size``, centre cut.
+    """One image as uint8 ``(channels, size, size)``: turned upright, on white where transparent, shorter side to
+    ``size``, centre cut.
 
     Raises:
         InputError: a file that is no readable image.
@@ -44,7 +45,8 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor) -> dict[int, str]:
-    """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``; what failed, by index, with the reason."""
+    """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``; what failed, by index, with the
+    reason."""
     failed: dict[int, str] = {}
 
     def one(i: int) -> None:

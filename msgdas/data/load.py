@@ -37,7 +37,8 @@ def load_data(
     """A data set, held in memory as uint8.
 
     Args:
-        spec: ``"digits"`` (1,797 grey 8 × 8 images, offline) or a folder: ``train/``, ``val/`` (``validation/``) and ``test/``
+        spec: ``"digits"`` (1,797 grey 8 × 8 images, offline) or a folder: ``train/``, ``val/`` (``validation/``) and
+        ``test/``
             with a folder per class in each, or the class folders alone. A missing part is split from train.
         image_size: side in pixels; default: that of the images if they are square, equal and at most 96, else 64.
         val_fraction, test_fraction: share of the training part that a missing part gets.
@@ -179,7 +180,7 @@ def _headers(paths: list[Path]) -> Iterator[Image.Image]:
         try:
             with Image.open(path) as image:
                 yield image
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # noqa: PERF203 - per file
             continue
 
 
@@ -199,7 +200,7 @@ def _split_missing(
     train, held = parts["train"], dict(parts)
     for part, fraction in (("test", test_fraction), ("val", val_fraction)):
         if part not in held:
-            size = max(int(train.labels.unique().numel()), round(len(train) * fraction))
+            size = max(len(set(train.labels.tolist())), round(len(train) * fraction))
             kept, out = split(train.labels, len(train) - size, size, seed)
             held[part], train = train.take(out.sort().values), train.take(kept.sort().values)
     return train, held["val"], held["test"]

@@ -30,7 +30,8 @@ class Recipe:
     """How a found network is trained.
 
     Attributes:
-        lr: peak learning rate of SGD with Nesterov momentum; it rises over the first 5 % of the steps, then falls as a cosine.
+        lr: peak learning rate of SGD with Nesterov momentum; it rises over the first 5 % of the steps, then falls as
+        a cosine.
         label_smoothing: of the training loss.
     """
 
@@ -69,7 +70,8 @@ def retrain(
         on_step: gets epoch, step (both from 0) and the steps of an epoch.
 
     Returns:
-        ``test_accuracy``, ``val_accuracy`` (fractions), ``best_epoch``, ``epochs``, ``seconds``, ``per_class`` (test accuracy of
+        ``test_accuracy``, ``val_accuracy`` (fractions), ``best_epoch``, ``epochs``, ``seconds``, ``per_class`` (test
+        accuracy of
         each class) and ``confusion`` (test counts, rows are true classes).
 
     Raises:
@@ -79,7 +81,7 @@ def retrain(
     if recipe.epochs < 1:
         raise InputError(f"epochs={recipe.epochs}: use 1 or more")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    common = {"mean": data.mean, "std": data.std, "seed": seed, "device": device}
+    common: dict[str, Any] = {"mean": data.mean, "std": data.std, "seed": seed, "device": device}
     train = Batches(data.train, recipe.batch_size, augment=data.augment, **common)
     state = _State(network, recipe)
     state.resume(run)
@@ -176,7 +178,7 @@ def _epoch(
             group["lr"] = lr
         logits = state.network(x)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

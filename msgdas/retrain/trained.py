@@ -39,7 +39,7 @@ class TrainedNetwork(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """``(B, C, S, S)`` uint8 pixels → ``(B, classes)`` logits."""
         mean, std = (torch.tensor(self.description[name], device=pixels.device) for name in ("mean", "std"))
-        return self.network(normalise(pixels, mean, std))  # type: ignore[no-any-return]
+        return self.network(normalise(pixels, mean, std))
 
     @torch.no_grad()
     def predict(self, image: Image.Image | str | Path) -> dict[str, float]:

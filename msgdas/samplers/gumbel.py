@@ -20,7 +20,8 @@ __all__ = ["GumbelTopK"]
 class GumbelTopK:
     """K mutually exclusive single-path sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
-    At each choice, with ``φ = log softmax(a) + g`` and ``g ~ Gumbel(0, 1)``, the K largest entries of φ are K candidates
+    At each choice, with ``φ = log softmax(a) + g`` and ``g ~ Gumbel(0, 1)``, the K largest entries of φ are K
+    candidates
     drawn without replacement with the Plackett–Luce law ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})``
     (Kool et al. 2019, arXiv:1903.06059). Each sub-graph gets one of them, so no two share a candidate at any choice.
     The gates are ``hard + (soft − soft.detach())`` with ``soft`` a softmax over ``φ / τ``.

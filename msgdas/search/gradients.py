@@ -40,7 +40,8 @@ Hypergradient = Callable[[AlphaStep], None]
 def first_order(step: AlphaStep, *, probe: bool = False) -> None:
     """``∂(Σ_k L_k / K)/∂a`` through the gates, the weights held fixed (Liu et al. 2019, arXiv:1806.09055, ξ = 0).
 
-    Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not run get
+    Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not
+    run get
     none (*picked*), or with ``probe`` their exact straight-through gradient (`probed`).
     """
     leaves, push = cut(step.subgraphs, probe=probe)
@@ -58,7 +59,8 @@ def compare(step: AlphaStep) -> None:
     """The K losses against each other: the gradient of ``Σ_k (L_k − mean of the other losses) · log prob(s_k) / K``.
 
     A score-function estimate with a leave-one-out baseline, from K forwards without grad; what K *mutually exclusive*
-    sub-graphs give for free. ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Draws without replacement make it a biased estimate of
+    sub-graphs give for free. ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Draws without replacement make it a biased
+    estimate of
     ``∇ E_p[L]``.
 
     Raises:

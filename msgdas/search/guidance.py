@@ -23,7 +23,8 @@ class Guidance(Protocol):
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """``T² · KL(softmax(teacher / T) ‖ softmax(student / T))``, mean over the batch (Hinton et al. 2015, arXiv:1503.02531).
+    """``T² · KL(softmax(teacher / T) ‖ softmax(student / T))``, mean over the batch (Hinton et al. 2015,
+    arXiv:1503.02531).
 
     Args:
         student, teacher: ``(B, classes)`` logits.
@@ -37,8 +38,10 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
 class SuperNetGuidance:
     """The super-net teaches its sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
-    The teacher is the super-net with gates ``softmax(a)``, run once per batch, without grad and without a trace in BatchNorm
-    statistics, so that no activation of it is kept: that is what makes it memory-efficient. It starts when the warm-up ends.
+    The teacher is the super-net with gates ``softmax(a)``, run once per batch, without grad and without a trace in
+    BatchNorm
+    statistics, so that no activation of it is kept: that is what makes it memory-efficient. It starts when the
+    warm-up ends.
 
     Args:
         weight: λ of the distillation loss, or a schedule over the progress of the search after warm-up.

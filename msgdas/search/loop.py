@@ -59,7 +59,7 @@ def fit(
     device: str | torch.device = "cpu",
     run: Run | None = None,
     on_start: Callable[[float], None] | None = None,
-    on_step: Callable[[int, int, dict[str, float]], None] | None = None,
+    on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Genotype:
     """Run a search to its end and return what it found.
@@ -72,7 +72,7 @@ def fit(
         seed: of the halves and the order and augmentation of the images.
         run: where metrics and checkpoints go, and where an interrupted search goes on from, bit for bit on a CPU.
         on_start: gets the estimated seconds of the search, from a few trial steps that leave no trace.
-        on_step: gets epoch, step of the epoch (both from 0), and the step's metrics.
+        on_step: gets epoch, step of the epoch (both from 0), and the steps of an epoch.
         on_epoch: gets the epoch's record, as in ``metrics.jsonl``.
 
     Raises:
@@ -93,28 +93,23 @@ def fit(
     if on_start:
         on_start(estimate_seconds(search, train, valid))
     with stop_on_signals() as stop:
-        while place.epoch < epochs:
-            for train_batch, valid_batch in _pairs(search, train, valid, place):
-                metrics = search.step(train_batch, valid_batch)
-                _refuse_nan(metrics, search.done)
-                place.advance(metrics)
-                if on_step:
-                    on_step(place.epoch, place.step - 1, metrics)
-                if stop.requested is None and place.step < len(train) and place.since_save() < CHECKPOINT_SECONDS:
-                    continue
-                if place.step == len(train):
-                    break
+        for train_batch, valid_batch in _pairs(search, train, valid, place, epochs):
+            metrics = search.step(train_batch, valid_batch)
+            _refuse_nan(metrics, search.done)
+            place.advance(metrics)
+            if on_step:
+                on_step(place.epoch, place.step - 1, len(train))
+            epoch_over = place.step == len(train)
+            if epoch_over:
+                record = _record(search, place, monitor)
+                if run:
+                    run.log(record)
+                if on_epoch:
+                    on_epoch(record)
+                place.next_epoch()
+            if run and (epoch_over or stop.requested or place.since_save() > CHECKPOINT_SECONDS):
                 place.save(search, run)
-                if stop.requested is not None:
-                    raise Stopped(stop.requested)
-            record = _record(search, place, monitor)
-            if run:
-                run.log(record)
-            if on_epoch:
-                on_epoch(record)
-            place.next_epoch()
-            place.save(search, run)
-            if stop.requested is not None and place.epoch < epochs:
+            if stop.requested and place.epoch < epochs:
                 raise Stopped(stop.requested)
     return search.derive()
 
@@ -158,9 +153,7 @@ class _Place:
     def next_epoch(self) -> None:
         self.epoch, self.step, self.means, self.lines = self.epoch + 1, 0, Means(), self.lines + 1
 
-    def save(self, search: Search, run: Run | None) -> None:
-        if run is None:
-            return
+    def save(self, search: Search, run: Run) -> None:
         place = {"epoch": self.epoch, "step": self.step, "lines": self.lines, "means": self.means.sums}
         run.save({"search": search.state_dict(), **place, "seconds": self.elapsed()})
         self._saved = time.monotonic()
@@ -176,15 +169,18 @@ def _resume(search: Search, run: Run | None) -> _Place:
     return _Place(state)
 
 
-def _pairs(search: Search, train: Batches, valid: Batches, place: _Place) -> Iterator[tuple[Batch, Batch | None]]:
-    """The rest of the epoch's steps: a training batch and, once the warm-up is over, the validation batch of that step."""
-    valid_batches: Iterator[Batch] | None = None
-    for step, batch in enumerate(train.epoch(place.epoch, place.step), place.step):
-        if search.warming_up:
-            yield batch, None
-        else:
-            valid_batches = valid_batches or valid.epoch(place.epoch, step)
-            yield batch, next(valid_batches, None)
+def _pairs(
+    search: Search, train: Batches, valid: Batches, place: _Place, epochs: int
+) -> Iterator[tuple[Batch, Batch | None]]:
+    """The steps still to do: a training batch and, once the warm-up is over, the validation batch of the same index."""
+    for epoch in range(place.epoch, epochs):
+        valid_batches: Iterator[Batch] | None = None
+        for step, batch in enumerate(train.epoch(epoch, place.step), place.step):
+            if search.warming_up:
+                yield batch, None
+            else:
+                valid_batches = valid_batches or valid.epoch(epoch, step)
+                yield batch, next(valid_batches)
 
 
 def _batches(

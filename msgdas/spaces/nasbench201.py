@@ -1,4 +1,5 @@
-"""NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326): a cell of four nodes, five operations on each of its six edges."""
+"""NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326): a cell of four nodes, five operations on each of its six
+edges."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ class Reduction(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] % 2 or x.shape[-2] % 2:  # the strided convolutions round up, pooling would round down
             x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
-        return self.shortcut(x) + self.convs(x)  # type: ignore[no-any-return]
+        return self.shortcut(x) + self.convs(x)
 
 
 class NasBench201(nn.Module):
@@ -83,13 +84,14 @@ class NasBench201(nn.Module):
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.head(self.layers(self.stem(x))))  # type: ignore[no-any-return]
+        return self.classifier(self.head(self.layers(self.stem(x))))
 
 
 def stages(image_size: int) -> tuple[int, int]:
     """How the network fits its input: ``(halvings in the stem, stages)``.
 
-    The stem halves images above 48 pixels until they are not; then each stage but the first halves the map, three stages
+    The stem halves images above 48 pixels until they are not; then each stage but the first halves the map, three
+    stages
     at the most (the benchmark's), and no map falls below 4 × 4. 8 → (0, 2), 16 → (0, 3), 32 → (0, 3), 224 → (3, 3).
 
     Raises:
@@ -116,7 +118,8 @@ def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
 def supernet(
     *, channels: int = 8, cells: int = 1, classes: int = 10, in_channels: int = 3, image_size: int = 32
 ) -> NasBench201:
-    """The search network: every edge a choice of five operations, shared by all cells; candidates' BatchNorm without affine."""
+    """The search network: every edge a choice of five operations, shared by all cells; candidates' BatchNorm without
+    affine."""
 
     def edge(name: str, width: int) -> MixedOp:
         return MixedOp(name, {label: make(width, False) for label, make in OPERATIONS.items()})

@@ -35,7 +35,8 @@ CANDIDATES = ("none", "identity", "square", "sine")
 
 
 class ToyNet(nn.Module):
-    """``logits = W · concat_c o_c(x_c) + b``: each choice sees its own ``width`` inputs. ``(B, choices · width) → (B, classes)``."""
+    """``logits = W · concat_c o_c(x_c) + b``: each choice sees its own ``width`` inputs. ``(B, choices · width) →
+    (B, classes)``."""
 
     space = "toy"
 
@@ -48,7 +49,7 @@ class ToyNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.chunk(len(self.mixed), dim=1)
-        return self.classifier(torch.cat([o(part) for o, part in zip(self.mixed, parts, strict=True)], 1))  # type: ignore[no-any-return]
+        return self.classifier(torch.cat([o(part) for o, part in zip(self.mixed, parts, strict=True)], 1))
 
 
 def problem(seed: int = 0, *, choices: int = 3, width: int = 4, classes: int = 4) -> tuple[ToyNet, Genotype, Tensor]:

@@ -1,0 +1,277 @@
+"""From settings to a run folder: what the command line does, as functions."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from msgdas.choice import MixedInput, choices
+from msgdas.cost import count
+from msgdas.data import DataSet, load_data
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.methods import METHODS
+from msgdas.progress import SearchView, TrainView
+from msgdas.report import write_report
+from msgdas.retrain.train import Recipe, retrain
+from msgdas.retrain.trained import save_trained
+from msgdas.runs import Run, versions, write_json
+from msgdas.search.loop import fit
+from msgdas.search.schedules import linear
+from msgdas.search.search import Search
+from msgdas.spaces import Space, find_space
+
+__all__ = ["find_device", "find_genotype", "free_folder", "read_genotype", "report", "search", "train"]
+
+Settings = dict[str, Any]
+METHOD_OPTIONS = (
+    "k",
+    "gradient",
+    "assignment",
+    "normalise",
+    "reuse",
+    "guidance",
+    "temperature",
+)  # methods may have more
+SHORTEST = 1500  # steps that a search of unstated length has at least
+
+
+# ------------------------------------------------------------------------- search
+
+
+def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> Genotype:
+    """Search as ``settings`` say and leave a run folder with the genotype and a report.
+
+    Raises:
+        InputError: settings, data or folder are wrong; then nothing was written.
+        Stopped: a signal came; the run is saved.
+    """
+    _start(settings)
+    data = load_data(settings["data"], image_size=settings["image_size"])
+    space = find_space(settings["space"])
+    settings = _completed(settings, data, space)
+    torch.manual_seed(settings["seed"])
+    net = space.supernet(**_network_size(settings, data))
+    job = _method(net, settings)
+    job.draw(job.sampler)  # a wrong k is one line here, before anything is written
+    with Run.open(out) if resume else Run.create(out, _config("search", settings, data)) as run:
+        view.start(out, _plan(settings, data, net, job))
+        genotype = fit(
+            job,
+            data,
+            epochs=settings["epochs"],
+            batch_size=settings["batch_size"],
+            images=settings["images"],
+            seed=settings["seed"],
+            device=settings["device"],
+            run=run,
+            on_start=view.estimate,
+            on_step=view.step,
+            on_epoch=view.epoch,
+        )
+        cost = count(space.network(genotype, **_input_size(data)), data.channels, data.image_size)
+        write_json(out / "genotype.json", genotype.to_dict() | {"string": str(genotype), **cost._asdict()})
+        report(out)
+    return genotype
+
+
+def _completed(settings: Settings, data: DataSet, space: Space) -> Settings:
+    """Settings with every default that depends on the data or the space."""
+    settings = dict(settings)
+    settings["channels"] = settings["channels"] or space.search_size["channels"]
+    settings["cells"] = settings["cells"] or space.search_size["cells"]
+    if settings["images"] is None:
+        settings["images"] = len(data.train) // 2
+    if settings["epochs"] is None:
+        steps = max(1, settings["images"] // settings["batch_size"])
+        settings["epochs"] = max(20, math.ceil(SHORTEST / steps))
+    if settings["warmup"] is None:
+        settings["warmup"] = round(0.6 * settings["epochs"])
+    if not 0 <= settings["warmup"] < settings["epochs"]:
+        raise InputError(
+            f"--warmup {settings['warmup']} of --epochs {settings['epochs']}: leave at least one epoch to search in"
+        )
+    return settings
+
+
+def _method(net: nn.Module, settings: Settings) -> Search:
+    name = settings["method"]
+    if name not in METHODS:
+        raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
+    options: Settings = {option: settings[option] for option in METHOD_OPTIONS if settings.get(option) is not None}
+    if name != "msgdas" and options:
+        raise InputError(f"--{next(iter(options))} is an option of msgdas, not of {name}: leave it out")
+    if settings.get("drop") is not None:
+        options["drop"] = linear(settings["drop"], 0.0)
+    if settings.get("alpha_lr") is not None:
+        options["alpha_lr"] = settings["alpha_lr"]
+    return METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
+
+
+def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> list[str]:
+    """What the search will do, as lines."""
+    places = [same[0] for same in choices(net).values()]
+    size = math.prod(math.comb(len(c.labels), c.keep) if isinstance(c, MixedInput) else len(c.labels) for c in places)
+    parameters = sum(p.numel() for p in net.parameters())
+    side, half = data.image_size, settings["images"]
+    steps = max(1, half // settings["batch_size"])
+    return [
+        f"{settings['method']} on {data.name}: {len(places)} choices, {size:,} architectures in {settings['space']}",
+        f"super-net: {settings['channels']} channels, {settings['cells']} cells a stage, {parameters:,} parameters",
+        f"images: {half:,} for weights, {half:,} for alphas, {len(data.val):,} validation, {len(data.test):,} test",
+        f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes",
+        f"{settings['epochs']} epochs of {steps} steps, the first {settings['warmup']} for weights alone, "
+        f"on {settings['device']}",
+    ]
+
+
+# -------------------------------------------------------------------------- train
+
+
+def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, view: TrainView) -> dict[str, Any]:
+    """Train the network of ``genotype`` from scratch, test it, and leave the trained network in ``out``.
+
+    Raises:
+        InputError: settings, data or folder are wrong; then nothing was written.
+        Stopped: a signal came; the run is saved.
+    """
+    _start(settings)
+    data = load_data(settings["data"], image_size=settings["image_size"])
+    space = find_space(genotype.space)
+    settings = settings | {
+        "channels": settings["channels"] or space.network_size["channels"],
+        "cells": settings["cells"] or space.network_size["cells"],
+        "genotype": str(genotype),
+    }
+    torch.manual_seed(settings["seed"])
+    size = _network_size(settings, data)
+    network = space.network(genotype, **size)
+    cost = count(network, data.channels, data.image_size)
+    fields = ("epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
+    recipe = Recipe(**{name: settings[name] for name in fields})
+    with Run.open(out) if resume else Run.create(out, _config("train", settings, data)) as run:
+        view.start(out, str(genotype), cost, data, recipe.epochs)
+        found = retrain(
+            network,
+            data,
+            recipe,
+            seed=settings["seed"],
+            device=settings["device"],
+            run=run,
+            on_step=view.step,
+            on_epoch=view.epoch,
+        )
+        result = found | cost._asdict() | {"genotype": str(genotype), "data": data.name}
+        description = {
+            "genotype": genotype.to_dict(),
+            **{name: size[name] for name in ("channels", "cells", "in_channels", "image_size")},
+            "classes": list(data.classes),
+            "mean": data.mean.tolist(),
+            "std": data.std.tolist(),
+        }
+        save_trained(out, network, description)
+        write_json(out / "result.json", result)
+    return result
+
+
+# ------------------------------------------------------------------------- shared
+
+
+def report(folder: Path) -> Path:
+    """Write ``report.html`` of a run folder."""
+    Run.open(folder, lock=False)
+    file = folder / "genotype.json"
+    graphs = []
+    if file.exists():
+        genotype = Genotype.read(file)
+        graphs = find_space(genotype.space).graphs(genotype)
+    return write_report(folder, graphs)
+
+
+def find_genotype(source: str) -> Genotype:
+    """The genotype of a run folder, a JSON file, or a text ``space:…``.
+
+    Raises:
+        InputError: none of these, or damaged.
+    """
+    path = Path(source)
+    if path.is_dir():
+        Run.open(path, lock=False)
+        if not (path / "genotype.json").exists():
+            raise InputError(f"run '{path}' has no genotype yet: finish it with 'msgdas search --out {path} --resume'")
+        return read_genotype(path / "genotype.json")
+    if path.is_file():
+        return read_genotype(path)
+    space, colon, text = source.partition(":")
+    if colon:
+        return find_space(space).from_string(text)
+    raise InputError(f"{source!r} is no run folder, no genotype file and no text like 'nasbench201:|op~0|+…'")
+
+
+def read_genotype(path: Path) -> Genotype:
+    """A genotype file, checked against its space."""
+    genotype = Genotype.read(path)
+    find_space(genotype.space).to_string(genotype)
+    return genotype
+
+
+def find_device(name: str) -> str:
+    """``"auto"``: a GPU where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name!r} is not to be had here ({reason}): use 'auto' or 'cpu'") from None
+    return name
+
+
+def free_folder(name: str) -> Path:
+    """``runs/NAME``, or the first of ``runs/NAME-2``, … that is not there."""
+    for number in range(1, 10_000):
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not path.exists():
+            return path
+    raise InputError(f"runs/{name}-… are all taken: give --out")
+
+
+def _start(settings: Settings) -> None:
+    for name in ("epochs", "batch_size", "channels", "cells", "images"):
+        if settings.get(name) is not None and settings[name] < 1:
+            raise InputError(f"--{name.replace('_', '-')} {settings[name]}: use 1 or more")
+    random.seed(settings["seed"])
+    np.random.seed(settings["seed"] % 2**32)  # noqa: NPY002 - of other people's code
+    if settings.get("threads"):
+        torch.set_num_threads(settings["threads"])
+
+
+def _input_size(data: DataSet) -> dict[str, int]:
+    return {"classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
+
+
+def _network_size(settings: Mapping[str, Any], data: DataSet) -> dict[str, int]:
+    return {"channels": settings["channels"], "cells": settings["cells"], **_input_size(data)}
+
+
+def _config(command: str, settings: Settings, data: DataSet) -> dict[str, Any]:
+    seen = {"name": data.name, "classes": list(data.classes), **_input_size(data)}
+    seen |= {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    kept = settings | {"threads": torch.get_num_threads(), "data": _absolute(settings["data"])}
+    return {"command": command, "settings": kept, "dataset": seen, "versions": versions()}
+
+
+def _absolute(data: str) -> str:
+    return os.path.abspath(data) if Path(data).is_dir() else data

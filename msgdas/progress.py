@@ -1,0 +1,113 @@
+"""What a person sees while a search or a training runs: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from msgdas.cost import Cost
+from msgdas.data import DataSet
+from msgdas.report.html import duration
+
+__all__ = ["SearchView", "TrainView"]
+
+
+class _View:
+    """A bar over all steps, at the foot of a terminal only; a context manager."""
+
+    def __init__(self, console: Console, epochs: int | None = None) -> None:
+        self.console = console
+        self.epochs = epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> Any:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _advance(self, epoch: int, step: int, steps: int | None) -> None:
+        total = steps * self.epochs if steps and self.epochs else None
+        done = epoch * (steps or 0) + step + 1
+        self._bar.update(self._task, completed=done, total=total, visible=True, description=f"epoch {epoch + 1}")
+
+
+class SearchView(_View):
+    """Progress of a search."""
+
+    def start(self, out: Path, plan: list[str]) -> None:
+        """Say what the search will do."""
+        for line in plan:
+            self.say(line)
+        self.say(f"run folder: {out}")
+
+    def estimate(self, seconds: float) -> None:
+        """Say how long it will take."""
+        self.say(f"estimated time: {duration(seconds)}")
+        self.say("")
+        self.say("epoch          loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """One step is done."""
+        self._advance(epoch, step, steps)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line per epoch, 80 columns."""
+        self.say(
+            f"{record['epoch']:5d} {record['phase']:<8} {_number(record['train_loss']):>13} "
+            f"{_number(record['valid_loss']):>7} {_percent(record['valid_accuracy']):>17} "
+            f"{_percent(record['derived_accuracy']):>8} {record['skip_share']:>6.0%} {record['seconds']:>9.0f}"
+        )
+
+
+class TrainView(_View):
+    """Progress of a training."""
+
+    def start(self, out: Path, genotype: str, cost: Cost, data: DataSet, epochs: int) -> None:
+        """Say what the training will do."""
+        self.epochs = epochs
+        self.say(f"training {genotype}")
+        self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
+        self.say(f"images: {len(data.train):,} train, {len(data.val):,} validation, {len(data.test):,} test")
+        self.say(f"run folder: {out}")
+        self.say("")
+        self.say("epoch     loss: train      val   accuracy: train      val   seconds")
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """One step is done."""
+        self._advance(epoch, step, steps)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line per epoch, 80 columns."""
+        self.say(
+            f"{record['epoch']:5d} {record['train_loss']:15.4f} {record['val_loss']:8.4f} "
+            f"{_percent(record['train_accuracy']):>17} {_percent(record['val_accuracy']):>8} {record['seconds']:>9.0f}"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
