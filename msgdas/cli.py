@@ -152,10 +152,9 @@ def show(source: str, as_json: bool, **sizes: int | None) -> None:
     console = _console()
     for graph in space.graphs(genotype):
         console.print(to_text(graph, width=min(80, console.width)))
-    click.echo(
-        f"{genotype}\n{cost.params:,} parameters, {cost.macs / 1e6:,.2f} M multiply-adds at "
-        + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())
-    )
+    click.echo(genotype)
+    click.echo(f"{cost.params:,} parameters, {cost.macs / 1e6:,.2f} M multiply-adds an image, with")
+    click.echo(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items()))
 
 
 @cli.command()
@@ -195,10 +194,11 @@ def _resumed(ctx: click.Context, out: Path | None, settings: dict[str, Any]) -> 
     if out is None:
         raise InputError("--resume needs --out: the run to go on with")
     of_run: dict[str, Any] = Run.open(out, lock=False).config["settings"]
-    for name, value in settings.items():
-        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        same = value == of_run.get(name) or (name == "data" and Path(value).resolve() == Path(of_run[name]).resolve())
-        if given and not same:
+    given = [n for n in settings if ctx.get_parameter_source(n) == click.core.ParameterSource.COMMANDLINE]
+    for name in given:
+        value = settings[name]
+        same_folder = name == "data" and Path(value).resolve() == Path(of_run[name]).resolve()
+        if value != of_run.get(name) and not same_folder:
             raise InputError(
                 f"--{name.replace('_', '-')} {value} is not the run's {of_run.get(name)}: leave it out, or start anew"
             )

@@ -46,8 +46,8 @@ def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
 
 
 def _replace(module: nn.Module, kept: dict[str, tuple[str, ...]]) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, Choice):
+    for name, child in [(n, m) for n, m in module._modules.items() if m is not None]:  # named_children skips twins
+        while isinstance(child, Choice):  # a candidate may be a choice itself
             child = _keep(child, kept)
             setattr(module, name, child)
         if isinstance(child, DropBlockIdentity):

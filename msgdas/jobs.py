@@ -61,7 +61,8 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     torch.manual_seed(settings["seed"])
     net = space.supernet(**_network_size(settings, data))
     job = _method(net, settings)
-    job.draw(job.sampler)  # a wrong k is one line here, before anything is written
+    job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
+    data.halves(settings["seed"], settings["images"])
     with Run.open(out) if resume else Run.create(out, _config("search", settings, data)) as run:
         view.start(out, _plan(settings, data, net, job))
         genotype = fit(

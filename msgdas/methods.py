@@ -35,9 +35,9 @@ def msgdas(
     tau: float | Schedule = linear(10.0, 0.1),
     **settings: Any,
 ) -> Search:
-    """MSG-DAS (Tan et al. 2021, arXiv:2107.04324): K mutually exclusive sub-graphs, DropBlock-Identity, super-net
-    guidance.
+    """K exclusive sub-graphs, DropBlock-Identity, super-net guidance.
 
+    MSG-DAS (Tan et al. 2021, arXiv:2107.04324).
     The paper fixes the parts; the choices it leaves open are arguments, with defaults that measurement chose
     (docs/msgdas.md).
 
@@ -65,17 +65,23 @@ def msgdas(
 
 
 def gdas(net: nn.Module, *, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
-    """GDAS (Dong & Yang 2019, arXiv:1910.04465): one Gumbel-softmax path, gradient through the picked gate."""
+    """One Gumbel-softmax path, gradient through the picked gate.
+
+    GDAS (Dong & Yang 2019, arXiv:1910.04465).
+    """
     return Search(net, GumbelTopK(k=1), **({"hypergradient": first_order, "tau": tau} | settings))
 
 
 def darts(net: nn.Module, **settings: Any) -> Search:
-    """DARTS, first order (Liu et al. 2019, arXiv:1806.09055): every candidate runs, weighted by softmax(a)."""
+    """Every candidate runs, weighted by softmax(a); first order.
+
+    DARTS (Liu et al. 2019, arXiv:1806.09055), ξ = 0.
+    """
     return Search(net, Softmax(), **({"hypergradient": first_order} | settings))
 
 
 def random(net: nn.Module, **settings: Any) -> Search:
-    """A random architecture: uniform single paths train the weights, the alphas keep their random start."""
+    """A random architecture; uniform single paths train the weights."""
     return Search(net, SinglePath(uniform=True), **({"hypergradient": None} | settings))
 
 

@@ -262,7 +262,7 @@ class _Seen:
         self._values.setdefault(name, []).append(value)
 
     def accuracy(self, part: str, logits: Tensor, labels: Tensor) -> None:
-        if logits.ndim == 2 and not labels.is_floating_point():
+        if isinstance(logits, Tensor) and logits.ndim == 2 and not labels.is_floating_point():
             self.add(f"{part}_accuracy", (logits.detach().argmax(-1) == labels).float().mean())
 
     def means(self) -> dict[str, float]:

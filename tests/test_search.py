@@ -1,0 +1,267 @@
+"""The engine: what a step may touch, what it must not, and in which order things happen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from msgdas import methods
+from msgdas.choice import choices
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.ops import DropBlockIdentity
+from msgdas.samplers import Fixed
+from msgdas.search.gradients import compare, first_order, probed
+from msgdas.search.guidance import SuperNetGuidance, distillation
+from msgdas.search.schedules import at, cosine, linear
+from msgdas.search.search import Search
+from msgdas.spaces import nasbench201, toy
+from msgdas.subgraph import select
+
+BATCH = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3)
+CONVS = {"nor_conv_1x1", "nor_conv_3x3"}
+
+
+def supernet():
+    return nasbench201.supernet(channels=4, cells=1, classes=3, image_size=8)
+
+
+def everywhere(op):
+    return Fixed(Genotype("nasbench201", {f"cell/{s}-{t}": op for s, t in nasbench201.EDGES}))
+
+
+def norms(net):
+    """Every BatchNorm with the choice and candidate it belongs to, if any."""
+    owner = {}
+    for name, same in choices(net).items():
+        for choice in same:
+            for i, candidate in enumerate(choice.candidates):
+                owner |= dict.fromkeys(candidate.modules(), (name, i))
+    return [(m, owner.get(m)) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+class Recorded:
+    """A sampler that remembers what it drew."""
+
+    def __init__(self, sampler):
+        self.sampler, self.drawn = sampler, []
+
+    def __call__(self, alphas, *, tau=1.0, generator=None):
+        self.drawn += (drawn := self.sampler(alphas, tau=tau, generator=generator))
+        return drawn
+
+
+# what a step touches
+
+
+@pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
+def test_only_weight_steps_of_modules_that_ran_reach_running_statistics(gradient):
+    """Teacher, alpha step, probes and evaluation leave BatchNorm alone; DropBlock is on only in the weight step."""
+    net = supernet()
+    search = methods.msgdas(net, k=2, gradient=gradient, warmup=0, guide_alpha_steps=True, steps=3, drop=0.5)
+    search.weight_sampler = Recorded(search.sampler)
+    for _ in range(2):
+        search.step(BATCH, BATCH)
+    search.evaluate(search.derive(), [BATCH])
+    for norm, place in norms(net):
+        drawn = search.weight_sampler.drawn
+        ran = len(drawn) if place is None else sum(s[place[0]].active == (place[1],) for s in drawn)
+        assert norm.num_batches_tracked == ran
+        assert bool((norm.running_var != 1).any()) == (ran > 0)
+        assert norm.track_running_stats
+
+
+@pytest.mark.parametrize("hypergradient", [first_order, probed, compare])
+def test_an_alpha_step_changes_only_alphas(hypergradient):
+    net, seen = supernet(), []
+    drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
+    params = dict(net.named_parameters())
+
+    def spy(step):
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        assert all(m.p == 0 for m in drops)
+        hypergradient(step)
+        assert all(p.grad is None for p in params.values())
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+        seen.append({name: p.grad for name, p in step.alphas.logits.items()})
+
+    search = methods.msgdas(net, k=2, warmup=0, hypergradient=spy, steps=1, drop=0.5)
+    start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
+    search.step(BATCH, BATCH)
+    assert len(seen) == 1
+    assert all(m.p == 0.5 for m in drops)
+    for name, p in search.alphas.logits.items():
+        assert p.grad is None
+        assert not torch.equal(p, start[name])
+    assert all(p.grad is None for p in params.values())
+
+
+def test_drop_block_in_alpha_steps_is_an_argument():
+    for drop_in_alpha_steps, wanted in ((False, 0.0), (True, 0.25)):
+        net, seen = supernet(), []
+        drop = next(m for m in net.modules() if isinstance(m, DropBlockIdentity))
+        settings = {"drop": 0.25, "drop_in_alpha_steps": drop_in_alpha_steps, "warmup": 0}
+        search = methods.msgdas(net, k=2, hypergradient=lambda step, seen=seen, d=drop: seen.append(d.p), **settings)
+        search.step(BATCH, BATCH)
+        assert seen == [wanted]
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_weights_that_did_not_run_are_not_changed_even_by_momentum_and_decay(parallel):
+    net = supernet()
+    search = methods.random(net, weight_sampler=everywhere("nor_conv_3x3"), steps=4, parallel=parallel)
+    for _ in range(2):  # momentum builds up
+        search.step(BATCH, None)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    search.weight_sampler = everywhere("nor_conv_1x1")
+    search.step(BATCH, None)
+    changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    owner = {p: place for m, place in conv_places(net) for p in m.parameters()}
+    wanted = {name for name, p in net.named_parameters() if owner.get(p, ("", 2))[1] == 2}
+    assert changed == wanted
+    assert len(wanted) < len(before)
+
+
+def conv_places(net):
+    return [
+        (m, (name, i))
+        for name, same in choices(net).items()
+        for choice in same
+        for i, candidate in enumerate(choice.candidates)
+        for m in candidate.modules()
+        if isinstance(m, nn.Conv2d)
+    ]
+
+
+def test_parallel_search_is_the_same_search():
+    found = []
+    for parallel in (False, True):
+        torch.manual_seed(0)
+        net, answer, weight = toy.problem(0)
+        search = methods.msgdas(net.double(), k=3, gradient="probed", warmup=0.2, steps=10, parallel=parallel)
+        search.alphas.double()
+        data = toy.batches(answer, weight)
+        for _ in range(10):
+            (x, y), (u, v) = next(data), next(data)
+            search.step((x.double(), y), (u.double(), v))
+        found.append([*net.parameters(), *search.alphas.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_evaluate_is_the_accuracy_of_the_subgraph_and_leaves_the_mode_alone():
+    net, answer, weight = toy.problem(1)
+    search = methods.darts(net)
+    x, y = next(toy.batches(answer, weight))
+    net.eval()
+    (subgraph,) = Fixed(answer)(search.alphas)
+    with select(net, subgraph):
+        wanted = int((net(x).argmax(1) == y).sum()) / len(y)
+    assert search.evaluate(answer, [(x, y)]) == wanted
+    assert not net.training
+
+
+def test_penalties_reach_the_alphas():
+    def sharp(alphas):
+        return sum(p.square().sum() for p in alphas.parameters())
+
+    net, answer, weight = toy.problem(0)
+    data = toy.batches(answer, weight)
+    grads = []
+    for penalties in ((), (sharp,)):
+        search = methods.msgdas(net, k=2, warmup=0, penalties=penalties)
+        search.alpha_optimizer.step = lambda s=search: grads.append(
+            {n: p.grad.clone() for n, p in s.alphas.logits.items()}
+        )
+        torch.manual_seed(0)
+        batch = next(toy.batches(answer, weight))
+        search.hypergradient = lambda step: sum(p.sum() for p in step.alphas.parameters()).backward()
+        search.step(next(data), batch)
+    for name, p in search.alphas.logits.items():
+        torch.testing.assert_close(grads[1][name] - grads[0][name], 2 * p.detach())
+
+
+# warm-up and schedules
+
+
+def test_warm_up_trains_weights_only_and_draws_uniformly():
+    net, answer, weight = toy.problem(0)
+    search = methods.msgdas(net, k=2, warmup=0.5, steps=8, tau=linear(10.0, 1.0))
+    start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
+    calls, sampler = [], search.sampler
+
+    def spy(alphas, *, tau, generator):
+        calls.append((tau, all(not p.any() for p in alphas.parameters())))
+        return sampler(alphas, tau=tau, generator=generator)
+
+    search.sampler = search.weight_sampler = search.warmup_sampler = spy
+    data = toy.batches(answer, weight)
+    for step in range(8):
+        assert search.warming_up == (step < 4)
+        assert all(torch.equal(search.alphas[n], start[n]) for n in start) == (step <= 4)
+        record = search.step(next(data), next(data))
+        assert ("valid_loss" in record) == (step >= 4)
+    assert calls[:4] == [(1.0, True)] * 4
+    assert [tau for tau, _ in calls[4:]] == pytest.approx([10, 10, 7, 7, 4, 4, 1, 1])
+    assert not any(flat for _, flat in calls[4:])
+
+
+def test_schedules_go_from_start_to_end():
+    for schedule in (linear(3.0, 1.0), cosine(3.0, 1.0)):
+        assert [at(schedule, 0.0), at(schedule, 0.5), at(schedule, 1.0)] == pytest.approx([3, 2, 1])
+    assert at(0.3, 0.7) == 0.3
+    with pytest.raises(InputError, match="warmup=-1"):
+        methods.darts(toy.problem()[0], warmup=-1)
+
+
+# guidance
+
+
+def test_distillation_is_its_formula_and_zero_for_the_teacher_itself():
+    student, teacher = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(1)).double()
+    for t in (0.5, 1.0, 4.0):
+        p, q = (teacher / t).softmax(-1), (student / t).softmax(-1)
+        wanted = t**2 * (p * (p.log() - q.log())).sum(-1).mean()
+        torch.testing.assert_close(distillation(student, teacher, t), wanted, rtol=1e-12, atol=0)
+        assert abs(distillation(teacher, teacher, t)) < 1e-15
+    guidance = SuperNetGuidance(linear(0.0, 2.0), 3.0)
+    torch.testing.assert_close(guidance(student, teacher, 0.5), distillation(student, teacher, 3.0))
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("guide_alpha_steps", [False, True])
+def test_the_teacher_runs_once_a_batch_and_never_in_warm_up(k, guide_alpha_steps):
+    net, answer, weight = toy.problem(0)
+    settings = {"k": k, "guide_alpha_steps": guide_alpha_steps, "warmup": 0.5, "steps": 2}
+    search, forwards = methods.msgdas(net, **settings), []
+    net.register_forward_hook(lambda *_: forwards.append(len(net.mixed[0].gate.active)))
+    data = toy.batches(answer, weight)
+    search.step(next(data), next(data))
+    assert forwards == [1] * k
+    forwards.clear()
+    assert "teacher_accuracy" in search.step(next(data), next(data))
+    alpha = [4] * guide_alpha_steps + [1] * k
+    assert forwards == [*alpha, 4, *[1] * k]
+
+
+def test_guidance_is_in_the_weight_gradient():
+    """One step with λ = 2 and T = 3 against the loss written out."""
+    net, answer, weight = toy.problem(0)
+    x, y = next(toy.batches(answer, weight))
+    fixed = Fixed(answer)
+    search = Search(net, fixed, hypergradient=None, guidance=SuperNetGuidance(2.0, 3.0), clip=1e9)
+    grads = []
+    search.weight_optimizer.step = lambda: grads.append(net.classifier.weight.grad.clone())
+    search.step((x, y), None)
+    with torch.no_grad():
+        mixed = []
+        for choice, part in zip(net.mixed, x.chunk(3, 1), strict=True):
+            p = search.alphas[choice.name].softmax(-1)
+            mixed.append(sum(w * o(part) for w, o in zip(p, choice.candidates, strict=True)))
+        teacher = net.classifier(torch.cat(mixed, 1))
+    with select(net, fixed(search.alphas)[0]):
+        logits = net(x)
+    (F.cross_entropy(logits, y) + 2 * distillation(logits, teacher, 3.0)).backward()
+    torch.testing.assert_close(grads[0], net.classifier.weight.grad)
