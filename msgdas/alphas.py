@@ -46,7 +46,9 @@ class Alphas(nn.Module):
         self.names: tuple[str, ...] = tuple(searched)
         self.logits = nn.ParameterDict(
             {
-                name: nn.Parameter(init * torch.randn(len(labels), generator=generator, dtype=torch.float32))
+                name: nn.Parameter(
+                    init * torch.randn(len(labels), generator=generator) if init else torch.zeros(len(labels))
+                )
                 for name, labels in searched.items()
             }
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from msgdas.choice import Choice, MixedInput
+from msgdas.choice import Choice, MixedInput, all_choices
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
@@ -40,6 +40,8 @@ def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
     """
     if isinstance(net, Choice):
         return discretize(nn.Sequential(net), genotype)[0]  # type: ignore[index]
+    for name in dict(genotype.choices).keys() - all_choices(net).keys():
+        raise InputError(f"the genotype decides {name!r}, which is no choice of this network")
     net = copy.deepcopy(net)
     _replace(net, dict(genotype.choices))
     return net

@@ -77,5 +77,5 @@ class Genotype:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
             raise InputError(f"genotype {str(path)!r} cannot be read: {error.strerror}") from None
-        except (ValueError, UnicodeDecodeError) as error:  # InputError is a ValueError
+        except (ValueError, RecursionError) as error:  # InputError is a ValueError
             raise InputError(f"genotype {str(path)!r} is damaged: {error}") from None

@@ -265,3 +265,22 @@ def test_guidance_is_in_the_weight_gradient():
         logits = net(x)
     (F.cross_entropy(logits, y) + 2 * distillation(logits, teacher, 3.0)).backward()
     torch.testing.assert_close(grads[0], net.classifier.weight.grad)
+
+
+def test_the_fused_optimizer_in_channels_last_is_the_plain_one():
+    """Momentum in another memory format than its weights would be read in the wrong order."""
+    results = []
+    for plain in (False, True):
+        torch.manual_seed(0)
+        net = nasbench201.supernet(channels=4, image_size=8)
+        generator = torch.Generator().manual_seed(0)
+        batch = torch.randn(8, 3, 8, 8, generator=generator), torch.randint(0, 10, (8,), generator=generator)
+        kw = {"weight_optimizer": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)}
+        search = methods.msgdas(net, k=2, warmup=1.0, drop=0.0, steps=6, **(kw if plain else {}))
+        for step in range(6):
+            if step == 3 and not plain:
+                search.to("cpu")  # in the middle, with momentum
+            search.step(batch, None)
+        results.append({n: p.detach().clone() for n, p in net.named_parameters()})
+    for name, p in results[0].items():
+        torch.testing.assert_close(p, results[1][name], rtol=1e-4, atol=1e-5)

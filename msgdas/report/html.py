@@ -200,7 +200,7 @@ def _train_note(run: Run) -> str | None:
 
 
 def _seconds(records: Iterable[Record]) -> float:
-    return math.fsum(s for s in (number(record.get("seconds")) for record in records) if math.isfinite(s))
+    return max((s for s in (number(record.get("seconds")) for record in records) if math.isfinite(s)), default=math.nan)
 
 
 def _figures(run: Run) -> Record:

@@ -59,6 +59,8 @@ class Fixed:
         for name in alphas.names:
             if name not in kept:
                 raise InputError(f"genotype {self.genotype} does not decide choice {name!r} of this network")
+        for name in kept.keys() - alphas.labels.keys():
+            raise InputError(f"genotype {self.genotype} decides {name!r}, which is no choice of this network")
         like = alphas[alphas.names[0]].detach()
         gates = {name: _gate(name, labels, kept[name], like) for name, labels in alphas.labels.items() if name in kept}
         return [SubGraph(gates)]

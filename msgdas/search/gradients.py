@@ -46,7 +46,8 @@ def first_order(step: AlphaStep, *, probe: bool = False) -> None:
     """
     leaves, push = cut(step.subgraphs, probe=probe)
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
-    mean_backward(step.net, leaves, step.objective, parallel=step.parallel, inputs=gates)
+    together = step.parallel and not probe  # probing runs candidates in backward, under their own sub-graph's gates
+    mean_backward(step.net, leaves, step.objective, parallel=together, inputs=gates)
     push()
 
 

@@ -81,8 +81,7 @@ def fit(
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs}: use 1 or more")
-    search.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    search.alphas.to(device)
+    search.to(device)
     halves = data.halves(seed, images)
     train, valid = (
         _batches(half, data, batch_size, seed + part, device, train=True) for part, half in enumerate(halves)

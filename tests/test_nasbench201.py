@@ -1,0 +1,119 @@
+"""NAS-Bench-201: official strings, exact costs, images of any size."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from msgdas.choice import choices
+from msgdas.cost import count
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.spaces import SPACES, find_space
+from msgdas.spaces.nasbench201 import EDGES, OPERATIONS, from_string, network, stages, supernet, to_string
+
+TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasbench201_valid.csv.gz"
+CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+def test_all_strings_come_back():
+    seen = set()
+    for ops in itertools.product(OPERATIONS, repeat=6):
+        a, b, c, d, e, f = ops
+        text = f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
+        genotype = from_string(text)
+        assert to_string(genotype) == text
+        seen.add(genotype)
+    assert len(seen) == 5**6
+    assert str(genotype) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "|none~0|",
+        CONV[:-1],
+        CONV + "+|none~0|",
+        CONV.replace("~2", "~1"),
+        CONV.replace("skip_connect", "sep_conv_3x3"),
+        CONV.replace("+", "|", 1),
+        CONV.replace("|nor_conv_3x3~0|+", "|nor_conv_3x3~0||none~0|+", 1),
+    ],
+)
+def test_a_wrong_string_is_one_line(text):
+    with pytest.raises(InputError, match="no NAS-Bench-201 string") as error:
+        from_string(text)
+    assert "\n" not in str(error.value)
+    assert repr(text) in str(error.value)
+
+
+def test_a_genotype_of_another_space_has_no_network():
+    with pytest.raises(InputError, match="no nasbench201 cell"):
+        network(Genotype("toy", {"part/0": "square"}))
+
+
+def test_spaces_are_found_by_name():
+    assert find_space("nasbench201") is SPACES["nasbench201"]
+    with pytest.raises(InputError, match=r"'darts2'.*nasbench201"):
+        find_space("darts2")
+
+
+def test_costs_are_those_of_the_table():
+    if not TABLE.exists():
+        pytest.skip(f"{TABLE} is not there")
+    with gzip.open(TABLE, "rt", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::2000]
+    for row in rows:
+        genotype = from_string(row["arch_str"])
+        for data, classes, size in (("c10", 10, 32), ("c100", 100, 32), ("in16", 120, 16)):
+            cost = count(network(genotype, classes=classes, image_size=size), image_size=size)
+            assert cost.params == int(row[f"params_{data}"])
+            # in millions to four digits; the table counts the classifier's bias too
+            assert abs(cost.macs + classes - 1e6 * float(row[f"flops_m_{data}"])) < 51
+
+
+# images of any size
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(4, 1), (8, 2), (16, 3), (32, 3), (48, 3), (64, 3), (224, 3), (300, 3)])
+def test_stages_follow_their_rule(size, wanted):
+    halvings, count = stages(size)
+    inside = size
+    for _ in range(halvings):
+        assert inside > 48  # halved only while too large
+        inside = (inside + 1) // 2
+    assert inside <= 48
+    assert count == wanted
+    assert inside // 2 ** (count - 1) >= 4
+    assert count == 3 or inside // 2**count < 4  # as many as fit
+
+
+def test_too_small_an_image_is_one_line():
+    with pytest.raises(InputError, match=r"image size 3: .*--image-size"):
+        stages(3)
+
+
+@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("size", [4, 8, 9, 15, 16, 32, 33, 49, 64, 224])
+def test_images_of_any_size_and_both_colour_modes(size, in_channels):
+    settings = {"channels": 2, "cells": 1, "classes": 5, "in_channels": in_channels, "image_size": size}
+    net = network(from_string(CONV), **settings)
+    maps = []
+    for layer in net.layers:
+        layer.register_forward_hook(lambda module, args, out: maps.append(tuple(out.shape[1:])))
+    assert net(torch.randn(2, in_channels, size, size)).shape == (2, 5)
+    assert maps[-1][0] == 2 * 2 ** (stages(size)[1] - 1)
+    assert min(maps[-1][1:]) >= 4
+
+
+def test_cells_share_their_choices():
+    net = supernet(channels=2, cells=2, image_size=8)
+    found = choices(net)
+    assert list(found) == [f"cell/{s}-{t}" for s, t in EDGES]
+    assert all(len(same) == 4 for same in found.values())

@@ -1,0 +1,98 @@
+"""Every method finds the candidate that generated the data."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from msgdas import methods
+from msgdas.errors import InputError
+from msgdas.spaces import toy
+
+STEPS = 120
+
+
+def searched(method, seed, steps=STEPS, **settings):
+    torch.manual_seed(seed)
+    net, answer, weight = toy.problem(seed)
+    search = method(net, steps=steps, alpha_lr=0.05, seed=seed, **settings)
+    data = toy.batches(answer, weight, seed=seed)
+    for _ in range(steps):
+        search.step(next(data), next(data))
+    return search, answer
+
+
+@pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_msgdas_finds_the_answer(k, gradient):
+    search, answer = searched(methods.msgdas, k, k=k, gradient=gradient, warmup=0.3)
+    assert search.derive() == answer
+
+
+@pytest.mark.parametrize("method", [methods.gdas, methods.darts])
+def test_the_other_methods_find_it_too(method):
+    search, answer = searched(method, 1)
+    assert search.derive() == answer
+
+
+def test_random_search_does_not_learn():
+    search, _ = searched(methods.random, 1, steps=5)
+    torch.manual_seed(1)
+    start = methods.random(toy.problem(1)[0], seed=1)
+    for name in start.alphas.names:
+        assert torch.equal(search.alphas[name], start.alphas[name])
+
+
+def test_the_answer_generates_the_labels():
+    """The super-net on the answer's sub-graph with the generating matrix makes no mistake."""
+    net, answer, weight = toy.problem(2)
+    with torch.no_grad():
+        net.classifier.weight.copy_(weight)
+        net.classifier.bias.zero_()
+    search = methods.random(net)
+    data = toy.batches(answer, weight)
+    assert search.evaluate(answer, [next(data) for _ in range(3)]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"gradient": "guess"}, "gradient 'guess': use picked, probed, compare"),
+        ({"gradient": "compare", "k": 1}, "k=2 or more"),
+        ({"warmup": 1.5}, "warmup=1.5"),
+        ({"k": 1, "normalise": "picks"}, "'picks' with k=1"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, line):
+    with pytest.raises(InputError, match=line):
+        methods.msgdas(toy.problem()[0], **settings)
+
+
+def test_one_subgraph_probes_and_several_compare():
+    net = toy.problem()[0]
+    assert methods.msgdas(net, k=1).hypergradient is methods.GRADIENTS["probed"]
+    assert methods.msgdas(net, k=2).hypergradient is methods.GRADIENTS["compare"]
+
+
+def test_a_restored_search_goes_on_bit_for_bit():
+    def make(seed):
+        torch.manual_seed(seed)
+        net, answer, weight = toy.problem(0)
+        return methods.msgdas(net, k=3, steps=12, warmup=0.3, seed=seed), toy.batches(answer, weight)
+
+    search, data = make(0)
+    batches = [(next(data), next(data)) for _ in range(12)]
+    for batch in batches[:6]:
+        search.step(*batch)
+    state = copy.deepcopy(search.state_dict())
+    straight = [search.step(*batch) for batch in batches[6:]]
+    other, _ = make(9)
+    other.load_state_dict(state)
+    assert [other.step(*batch) for batch in batches[6:]] == straight
+    assert other.done == search.done == 12
+    for part in ("net", "alphas"):
+        for name, value in search.state_dict()[part].items():
+            assert torch.equal(other.state_dict()[part][name], value)
+    assert torch.equal(other.generator.get_state(), search.generator.get_state())
