@@ -64,7 +64,7 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings["seed"], settings["images"])
     with Run.open(out) if resume else Run.create(out, _config("search", settings, data)) as run:
-        view.start(out, _plan(settings, data, net, job))
+        view.start(out, _plan(settings, data, net, job), settings["epochs"])
         genotype = fit(
             job,
             data,

@@ -19,9 +19,9 @@ __all__ = ["SearchView", "TrainView"]
 class _View:
     """A bar over all steps, at the foot of a terminal only; a context manager."""
 
-    def __init__(self, console: Console, epochs: int | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.epochs = epochs
+        self.epochs = 1
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -46,17 +46,18 @@ class _View:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _advance(self, epoch: int, step: int, steps: int | None) -> None:
-        total = steps * self.epochs if steps and self.epochs else None
-        done = epoch * (steps or 0) + step + 1
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """One step of ``steps`` in an epoch is done."""
+        done, total = epoch * steps + step + 1, self.epochs * steps
         self._bar.update(self._task, completed=done, total=total, visible=True, description=f"epoch {epoch + 1}")
 
 
 class SearchView(_View):
     """Progress of a search."""
 
-    def start(self, out: Path, plan: list[str]) -> None:
+    def start(self, out: Path, plan: list[str], epochs: int) -> None:
         """Say what the search will do."""
+        self.epochs = epochs
         for line in plan:
             self.say(line)
         self.say(f"run folder: {out}")
@@ -65,16 +66,12 @@ class SearchView(_View):
         """Say how long it will take."""
         self.say(f"estimated time: {duration(seconds)}")
         self.say("")
-        self.say("epoch          loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
-
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        """One step is done."""
-        self._advance(epoch, step, steps)
+        self.say("epoch         loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line per epoch, 80 columns."""
         self.say(
-            f"{record['epoch']:5d} {record['phase']:<8} {_number(record['train_loss']):>13} "
+            f"{record['epoch']:5d} {record['phase']:<8} {_number(record['train_loss']):>12} "
             f"{_number(record['valid_loss']):>7} {_percent(record['valid_accuracy']):>17} "
             f"{_percent(record['derived_accuracy']):>8} {record['skip_share']:>6.0%} {record['seconds']:>9.0f}"
         )
@@ -92,10 +89,6 @@ class TrainView(_View):
         self.say(f"run folder: {out}")
         self.say("")
         self.say("epoch     loss: train      val   accuracy: train      val   seconds")
-
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        """One step is done."""
-        self._advance(epoch, step, steps)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line per epoch, 80 columns."""

@@ -35,7 +35,7 @@ def test_memory_and_speed_writes_a_complete_csv(
     by_name = {row["name"]: row for row in rows}
     assert len(by_name) == len(rows)
     for k in (1, 2, 3, 4):
-        assert {f"3 weight step, K = {k} / {k} plain", f"3 weight step + teacher, K = {k} / {k} plain"} <= set(by_name)
+        assert {f"3 weight step, K = {k} / {k} plain", f"3 same + teacher, K = {k} / {k} plain"} <= set(by_name)
     assert {name.split()[0] for name in by_name} == {"1", "2", "3", "3b", "7", "-"}
     for row in rows:
         assert 0 < float(row["q1"]) <= float(row["value"]) <= float(row["q3"])
