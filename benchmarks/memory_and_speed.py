@@ -90,7 +90,7 @@ def build(name: str, net: nn.Module, **settings: Any) -> Search:
 def supernet(args: argparse.Namespace) -> nn.Module:
     """The super-net, in training mode."""
     net = nasbench201.supernet(channels=args.channels, cells=args.cells)
-    return net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last).train()
 
 
 def batch(size: int) -> Batch:

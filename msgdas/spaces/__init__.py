@@ -39,7 +39,7 @@ class Space:
 SPACES: dict[str, Space] = {
     "nasbench201": Space(
         "nasbench201",
-        "a cell of 4 nodes, 6 edges of 5 operations; 15,625 cells, in a table",
+        "4 nodes, 6 edges of 5 operations; 15,625 cells, in a table",
         nasbench201.supernet,
         nasbench201.network,
         nasbench201.to_string,
