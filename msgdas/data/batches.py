@@ -59,7 +59,9 @@ class Batches:
             part = self.images.take(order[index * self.batch_size : (index + 1) * self.batch_size])
             pixels = part.pixels
             if self.augment is not None:
-                pixels = augment(pixels, self.augment, self._fill, _generator(self.seed, epoch, index))
+                pixels = augment(
+                    pixels, self.augment, self._fill, _generator(self.seed, epoch, 1 + index)
+                )  # 0 is the order's
             yield normalise(pixels, self.mean, self.std), part.labels
 
 

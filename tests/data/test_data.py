@@ -156,7 +156,7 @@ def test_bad_files_are_named_and_skipped_or_stopped_on(tmp_path):
     root = folder(tmp_path / "a", ["x", "y"], n=20)
     (root / "x/broken.png").write_bytes(b"no image")
     (root / "x/empty.jpg").touch()
-    with pytest.warns(UserWarning, match=r"broken\.png.* and 1 more"):
+    with pytest.warns(UserWarning, match=r"left out 2 of 42 (?=.*broken\.png)(?=.*empty\.jpg)"):
         data = load_data(root)
     assert len(data.train) + len(data.val) + len(data.test) == 40
     with pytest.raises(InputError, match="broken"):
@@ -168,9 +168,9 @@ def test_wrong_folders_are_one_line(tmp_path):
     cases = {
         "empty": "no class folders",
         "one": "one class",
-        "no_train": "no train/",
+        "no_train": "no 'train'",
         "stranger": "class 'z' is in",
-        "few": "class 'x' has 3 readable images",
+        "few": "class 'x' has too few images .3.",
         "none": "neither a known name",
     }
     folder(tmp_path / "one", ["x"])
@@ -181,3 +181,14 @@ def test_wrong_folders_are_one_line(tmp_path):
         with pytest.raises(InputError, match=line) as caught:
             load_data(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_order_and_augmentation_have_streams_of_their_own():
+    from msgdas.data.batches import _generator
+
+    of = batches(images(), augment=Augment(2))
+    order = torch.randperm(50, generator=_generator(0, 0))[:8]
+    x, y = next(of.epoch(0))
+    assert torch.equal(y, of.images.labels[order])
+    shared = augment(of.images.pixels[order], Augment(2), of._fill, _generator(0, 0))
+    assert not torch.equal(x, normalise(shared, of.mean, of.std))
