@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import random
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,8 @@ from msgdas.spaces import Space, find_space
 __all__ = ["find_device", "find_genotype", "free_folder", "read_genotype", "report", "search", "train"]
 
 Settings = dict[str, Any]
-METHOD_OPTIONS = (
-    "k",
-    "gradient",
-    "assignment",
-    "normalise",
-    "reuse",
-    "guidance",
-    "temperature",
-)  # methods may have more
+SEARCH_OPTIONS = ("drop", "alpha_lr")  # of every method
+METHOD_OPTIONS = ("k", "gradient", "assignment", "normalise", "guidance", "temperature")  # of those that take them
 SHORTEST = 1500  # steps that a search of unstated length has at least
 
 
@@ -63,7 +58,9 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     job = _method(net, settings)
     job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings["seed"], settings["images"])
-    with Run.open(out) if resume else Run.create(out, _config("search", settings, data)) as run:
+    job.steps = settings["epochs"] * max(1, settings["images"] // settings["batch_size"])
+    config = _config("search", settings, data) | {"search": job.describe()}
+    with Run.open(out) if resume else Run.create(out, config) as run:
         view.start(out, _plan(settings, data, net, job), settings["epochs"])
         genotype = fit(
             job,
@@ -107,13 +104,13 @@ def _method(net: nn.Module, settings: Settings) -> Search:
     name = settings["method"]
     if name not in METHODS:
         raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
-    options: Settings = {option: settings[option] for option in METHOD_OPTIONS if settings.get(option) is not None}
-    if name != "msgdas" and options:
-        raise InputError(f"--{next(iter(options))} is an option of msgdas, not of {name}: leave it out")
-    if settings.get("drop") is not None:
-        options["drop"] = linear(settings["drop"], 0.0)
-    if settings.get("alpha_lr") is not None:
-        options["alpha_lr"] = settings["alpha_lr"]
+    options = {option: settings[option] for option in SEARCH_OPTIONS + METHOD_OPTIONS if settings[option] is not None}
+    known = {*inspect.signature(METHODS[name]).parameters, *SEARCH_OPTIONS}
+    for option in options:
+        if option not in known:
+            raise InputError(f"--{option} is no option of method {name}: leave it out")
+    if "drop" in options:
+        options["drop"] = linear(options["drop"], 0.0)
     return METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
 
 
@@ -158,7 +155,8 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     cost = count(network, data.channels, data.image_size)
     fields = ("epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
     recipe = Recipe(**{name: settings[name] for name in fields})
-    with Run.open(out) if resume else Run.create(out, _config("train", settings, data)) as run:
+    config = _config("train", settings | asdict(recipe), data)
+    with Run.open(out) if resume else Run.create(out, config) as run:
         view.start(out, str(genotype), cost, data, recipe.epochs)
         found = retrain(
             network,

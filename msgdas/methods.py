@@ -38,8 +38,8 @@ def msgdas(
     """K exclusive sub-graphs, DropBlock-Identity, super-net guidance.
 
     MSG-DAS (Tan et al. 2021, arXiv:2107.04324).
-    The paper fixes the parts; the choices it leaves open are arguments, with defaults that measurement chose
-    (docs/msgdas.md).
+
+    The paper fixes the parts; what it leaves open are arguments. docs/msgdas.md says where their defaults come from.
 
     Args:
         k: number of sub-graphs K: the dial between cost and search quality.

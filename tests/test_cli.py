@@ -83,6 +83,16 @@ def test_a_search_leaves_its_run_folder(searched):
     assert records[-1]["genotype"] == json.loads((searched / "genotype.json").read_text())["string"]
     config = json.loads((searched / "config.json").read_text())
     assert config["settings"]["seed"] == 0
+    assert config["search"]["sampler"] == {
+        "name": "GumbelTopK",
+        "k": 3,
+        "assignment": "shuffle",
+        "normalise": "remaining",
+        "reuse": False,
+    }
+    assert config["search"]["hypergradient"] == "compare"
+    assert config["search"]["drop"] == [0.5, 0.0]
+    assert config["search"]["weight_optimizer"]["momentum"] == 0.9
     assert config["versions"]["threads"] == torch.get_num_threads()
 
 
@@ -224,7 +234,7 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", *SMALL, "--device", "cuda:77"], "device 'cuda:77'"),
         (["search", *SMALL, "--bogus"], "--bogus"),
         (["search", *SMALL, "--epochs", "-1"], "use 1 or more"),
-        (["search", *SMALL, "--method", "gdas", "--k", "2"], "an option of msgdas"),
+        (["search", *SMALL, "--method", "gdas", "--k", "2"], "no option of method gdas"),
         (["search", "--resume"], "--resume needs --out"),
         (["train", "nowhere"], "no run folder"),
         (["show", "nasbench201:|x~0|"], "NAS-Bench-201 string"),

@@ -133,7 +133,8 @@ def _context(run: Run, graphs: Sequence[CellGraph]) -> Record:
     settings = _object(run.config.get("settings"))
     return {
         "name": run.path.resolve().name,
-        "settings": {name: _as_given(value) for name, value in settings.items()},
+        "settings": {name: _as_given(value) for name, value in settings.items() if value is not None},
+        "search_parts": {n: _as_given(v) for n, v in _object(run.config.get("search")).items()},
         "train_settings": {n: _as_given(v) for n, v in _object(run.train_config.get("settings")).items()},
         "versions": _object(run.config.get("versions")),
         "space": run.genotype.get("space") or settings.get("space"),
