@@ -136,11 +136,10 @@ class _Gated(torch.autograd.Function):
     """``w_i · y`` for a hard gate (``w_i`` is exactly 1, so forward is free) with the gradient of the gate weights.
 
     Without ``inputs`` only the picked candidate gets a gradient: ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. With them (*probed*) the
-    other
-    candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``: the
-    exact
-    straight-through gradient of all gates at the activation memory of one path. A Function and not a tensor hook, since
-    an identity candidate returns its input itself, and a hook there would see the gradients of all its consumers.
+    other candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``:
+    the exact straight-through gradient of all gates at the activation memory of one path. A Function and not a tensor
+    hook, since an identity candidate returns its input itself, and a hook there would see the gradients of all its
+    consumers.
     """
 
     @staticmethod

@@ -284,3 +284,9 @@ def test_the_fused_optimizer_in_channels_last_is_the_plain_one():
         results.append({n: p.detach().clone() for n, p in net.named_parameters()})
     for name, p in results[0].items():
         torch.testing.assert_close(p, results[1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_block_of_dropblock_is_an_argument():
+    net = nasbench201.supernet(channels=2, image_size=8)
+    methods.msgdas(net, drop_block=5)
+    assert {m.block for m in net.modules() if isinstance(m, DropBlockIdentity)} == {5}

@@ -12,8 +12,7 @@ def drop_block(x: Tensor, p: float, block: int = 3) -> Tensor:
     """DropBlock (Ghiasi et al. 2018, arXiv:1810.12890): zero square blocks, scale the rest so that the mean is kept.
 
     The channels of an image share one mask: on C channels it costs a C-th of independent masks, which on a CPU would
-    take
-    a third of the whole search step.
+    take a third of the whole search step.
 
     Args:
         x: ``(B, C, H, W)``.
@@ -27,8 +26,7 @@ class DropBlockIdentity(nn.Module):
     """The skip connection of MSG-DAS's search (Tan et al. 2021, arXiv:2107.04324): an identity under DropBlock.
 
     Only in training mode and only with ``p > 0`` does it drop anything; in evaluation, in probes and in derived
-    networks
-    it is the identity and returns the very tensor it was given.
+    networks it is the identity and returns the very tensor it was given.
 
     Args:
         p: expected share of the map that is dropped; a `Search` sets it at every weight step.

@@ -71,8 +71,7 @@ def retrain(
 
     Returns:
         ``test_accuracy``, ``val_accuracy`` (fractions), ``best_epoch``, ``epochs``, ``seconds``, ``per_class`` (test
-        accuracy of
-        each class) and ``confusion`` (test counts, rows are true classes).
+        accuracy of each class) and ``confusion`` (test counts, rows are true classes).
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the last whole epoch is saved.

@@ -41,8 +41,7 @@ def first_order(step: AlphaStep, *, probe: bool = False) -> None:
     """``∂(Σ_k L_k / K)/∂a`` through the gates, the weights held fixed (Liu et al. 2019, arXiv:1806.09055, ξ = 0).
 
     Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not
-    run get
-    none (*picked*), or with ``probe`` their exact straight-through gradient (`probed`).
+    run get none (*picked*), or with ``probe`` their exact straight-through gradient (`probed`).
     """
     leaves, push = cut(step.subgraphs, probe=probe)
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
@@ -61,8 +60,7 @@ def compare(step: AlphaStep) -> None:
 
     A score-function estimate with a leave-one-out baseline, from K forwards without grad; what K *mutually exclusive*
     sub-graphs give for free. ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Draws without replacement make it a biased
-    estimate of
-    ``∇ E_p[L]``.
+    estimate of ``∇ E_p[L]``.
 
     Raises:
         InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.

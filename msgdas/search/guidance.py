@@ -39,9 +39,8 @@ class SuperNetGuidance:
     """The super-net teaches its sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
     The teacher is the super-net with gates ``softmax(a)``, run once per batch, without grad and without a trace in
-    BatchNorm
-    statistics, so that no activation of it is kept: that is what makes it memory-efficient. It starts when the
-    warm-up ends.
+    BatchNorm statistics, so that no activation of it is kept: that is what makes it memory-efficient. It starts when
+    the warm-up ends.
 
     Args:
         weight: λ of the distillation loss, or a schedule over the progress of the search after warm-up.

@@ -60,6 +60,7 @@ class Search:
         tau: temperature of the sampler, or a schedule over the progress of the search after warm-up.
         weight_lr, alpha_lr: learning rates, or schedules over the progress of the whole search.
         drop: DropBlock-Identity's p in weight steps, or a schedule over the progress of the whole search.
+        drop_block: side of its blocks in pixels; default: each module's own (3).
         drop_in_alpha_steps: whether it is on in alpha steps too.
         clip: largest norm of the weight gradient.
         weight_optimizer, alpha_optimizer: functions of the parameters.
@@ -84,6 +85,7 @@ class Search:
         weight_lr: float | Schedule = cosine(0.05, 1e-3),
         alpha_lr: float | Schedule = 1e-2,
         drop: float | Schedule = 0.0,
+        drop_block: int | None = None,
         drop_in_alpha_steps: bool = False,
         clip: float = 5.0,
         weight_optimizer: OptimizerFactory = default_weight_optimizer,
@@ -109,6 +111,9 @@ class Search:
         self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
         self.steps, self.done = steps, 0
         self._drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
+        for module in self._drops:
+            module.block = drop_block or module.block
+        self.drop_block = sorted({module.block for module in self._drops})
 
     def to(self, device: str | torch.device) -> Search:
         """Move network, alphas and optimizer states; the network and its states to channels_last, which runs faster."""
@@ -239,11 +244,22 @@ class Search:
 
     def describe(self) -> dict[str, Any]:
         """Every part and number that this search is made of, as plain JSON values; a schedule as [start, end]."""
-        names = ("tau", "warmup", "weight_lr", "alpha_lr", "drop", "drop_in_alpha_steps", "clip", "parallel", "steps")
+        names = (
+            "tau",
+            "warmup",
+            "weight_lr",
+            "alpha_lr",
+            "drop",
+            "drop_block",
+            "drop_in_alpha_steps",
+            "clip",
+            "parallel",
+        )
         parts = ("sampler", "weight_sampler", "warmup_sampler", "hypergradient", "guidance", "loss")
         return {
             **{name: _plain(getattr(self, name)) for name in names},
             **{name: _part(getattr(self, name)) for name in parts},
+            "steps": self.steps,
             "penalties": [_part(penalty) for penalty in self.penalties],
             "weight_optimizer": _part(self.weight_optimizer),
             "alpha_optimizer": _part(self.alpha_optimizer),

@@ -91,8 +91,8 @@ def stages(image_size: int) -> tuple[int, int]:
     """How the network fits its input: ``(halvings in the stem, stages)``.
 
     The stem halves images above 48 pixels until they are not; then each stage but the first halves the map, three
-    stages
-    at the most (the benchmark's), and no map falls below 4 × 4. 8 → (0, 2), 16 → (0, 3), 32 → (0, 3), 224 → (3, 3).
+    stages at the most (the benchmark's), and no map falls below 4 × 4. 8 → (0, 2), 16 → (0, 3), 32 → (0, 3), 224 →
+    (3, 3).
 
     Raises:
         InputError: an image smaller than 4 pixels.
