@@ -57,10 +57,10 @@ class Choice(nn.Module):
         """Sum of the active candidates, each on its own input, weighted by the gate."""
         active, gate = self.active(), self.gate
         if gate is None or (len(active) == 1 and not gate.weights.requires_grad):  # a gate of exactly 1 costs nothing
-            return _total([self.candidates[i](inputs[i]) for i in active])
+            return total([self.candidates[i](inputs[i]) for i in active])
         if len(active) == 1:
             return self._through_gate(active[0], inputs, gate)
-        return _total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
+        return total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         kept = inputs if gate.probe else ()
@@ -125,11 +125,12 @@ def choices(net: nn.Module) -> dict[str, list[Choice]]:
     return {name: same for name, same in all_choices(net).items() if same[0].searched}
 
 
-def _total(outputs: list[Tensor]) -> Tensor:
-    total = outputs[0]
+def total(outputs: list[Tensor]) -> Tensor:
+    """Their sum, in order: what a node does with its edges, in the super-net and in what is derived from it."""
+    result = outputs[0]
     for output in outputs[1:]:
-        total = total + output
-    return total
+        result = result + output
+    return result
 
 
 class _Gated(torch.autograd.Function):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from msgdas.choice import Choice, MixedInput, all_choices
+from msgdas.choice import Choice, MixedInput, all_choices, total
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
@@ -23,11 +23,7 @@ class KeptInputs(nn.Module):
         self.edges, self.index = nn.ModuleList(edges), tuple(index)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        outputs = [edge(xs[i]) for edge, i in zip(self.edges, self.index, strict=True)]
-        total = outputs[0]
-        for output in outputs[1:]:
-            total = total + output
-        return total
+        return total([edge(xs[i]) for edge, i in zip(self.edges, self.index, strict=True)])
 
 
 def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
