@@ -84,7 +84,7 @@ def build(name: str, net: nn.Module, **settings: Any) -> Search:
         return methods.gdas(net, **common)
     if name.endswith("-picked"):  # K alone differs between these, not the gradient: what target 4 is about
         common["gradient"] = "picked"
-    return methods.msgdas(net, k=int(name[1]), warmup=0.0, drop=0.0, **common)
+    return methods.msgdas(net, k=int(name[1]), warmup=0.0, drop=0.0, guidance=1.0, **common)
 
 
 def supernet(args: argparse.Namespace) -> nn.Module:

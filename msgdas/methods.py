@@ -29,10 +29,11 @@ def msgdas(
     reuse: bool = False,
     warmup: float = 0.6,
     drop: float | Schedule = linear(0.5, 0.0),
-    guidance: float | Schedule = 1.0,
+    guidance: float | Schedule = 0.0,
     temperature: float = 1.0,
     guide_alpha_steps: bool = False,
     tau: float | Schedule = linear(10.0, 0.1),
+    alpha_lr: float | Schedule = 0.03,
     **settings: Any,
 ) -> Search:
     """K exclusive sub-graphs, DropBlock-Identity, super-net guidance.
@@ -47,10 +48,12 @@ def msgdas(
         assignment, normalise, reuse: see `GumbelTopK`.
         warmup: fraction of the steps that train weights only, with uniform exclusive sub-graphs.
         drop: p of DropBlock-Identity in weight steps.
-        guidance: weight λ of the super-net's distillation loss after warm-up; 0: none.
+        guidance: weight λ of the super-net's distillation loss after warm-up; 0: none. The paper has it; off by default
+            since in our short searches a teacher that knows less than its pupils made the result worse.
         temperature: of the distillation.
         guide_alpha_steps: also guide the losses of the alpha steps.
         tau: temperature of the straight-through gates (without effect on ``"compare"``).
+        alpha_lr: learning rate of the alphas, for a short search; 3e-4 … 3e-3 for 50 epochs and more.
         settings: everything else that `Search` takes.
     """
     teacher = SuperNetGuidance(guidance, temperature, alpha_step=guide_alpha_steps) if guidance != 0 else None
@@ -61,7 +64,7 @@ def msgdas(
         raise InputError("gradient 'compare' needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
     sampler = GumbelTopK(k, assignment, normalise, reuse)
     parts = {"hypergradient": GRADIENTS[gradient], "guidance": teacher, "warmup": warmup, "drop": drop, "tau": tau}
-    return Search(net, sampler, **(parts | settings))
+    return Search(net, sampler, alpha_lr=alpha_lr, **(parts | settings))
 
 
 def gdas(net: nn.Module, *, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:

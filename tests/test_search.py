@@ -60,7 +60,9 @@ class Recorded:
 def test_only_weight_steps_of_modules_that_ran_reach_running_statistics(gradient):
     """Teacher, alpha step, probes and evaluation leave BatchNorm alone; DropBlock is on only in the weight step."""
     net = supernet()
-    search = methods.msgdas(net, k=2, gradient=gradient, warmup=0, guide_alpha_steps=True, steps=3, drop=0.5)
+    search = methods.msgdas(
+        net, k=2, gradient=gradient, warmup=0, guidance=1.0, guide_alpha_steps=True, steps=3, drop=0.5
+    )
     search.weight_sampler = Recorded(search.sampler)
     for _ in range(2):
         search.step(BATCH, BATCH)
@@ -87,7 +89,7 @@ def test_an_alpha_step_changes_only_alphas(hypergradient):
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
         seen.append({name: p.grad for name, p in step.alphas.logits.items()})
 
-    search = methods.msgdas(net, k=2, warmup=0, hypergradient=spy, steps=1, drop=0.5)
+    search = methods.msgdas(net, k=2, warmup=0, guidance=1.0, hypergradient=spy, steps=1, drop=0.5)
     start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
     search.step(BATCH, BATCH)
     assert len(seen) == 1
@@ -140,7 +142,9 @@ def test_parallel_search_is_the_same_search():
     for parallel in (False, True):
         torch.manual_seed(0)
         net, answer, weight = toy.problem(0)
-        search = methods.msgdas(net.double(), k=3, gradient="probed", warmup=0.2, steps=10, parallel=parallel)
+        search = methods.msgdas(
+            net.double(), k=3, gradient="probed", warmup=0.2, guidance=1.0, steps=10, parallel=parallel
+        )
         search.alphas.double()
         data = toy.batches(answer, weight)
         for _ in range(10):
@@ -235,7 +239,7 @@ def test_distillation_is_its_formula_and_zero_for_the_teacher_itself():
 def test_the_teacher_runs_once_a_batch_and_never_in_warm_up(k, guide_alpha_steps):
     net, answer, weight = toy.problem(0)
     settings = {"k": k, "guide_alpha_steps": guide_alpha_steps, "warmup": 0.5, "steps": 2}
-    search, forwards = methods.msgdas(net, **settings), []
+    search, forwards = methods.msgdas(net, guidance=1.0, **settings), []
     net.register_forward_hook(lambda *_: forwards.append(len(net.mixed[0].gate.active)))
     data = toy.batches(answer, weight)
     search.step(next(data), next(data))

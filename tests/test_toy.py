@@ -80,7 +80,7 @@ def test_a_restored_search_goes_on_bit_for_bit():
     def make(seed):
         torch.manual_seed(seed)
         net, answer, weight = toy.problem(0)
-        return methods.msgdas(net, k=3, steps=12, warmup=0.3, seed=seed), toy.batches(answer, weight)
+        return methods.msgdas(net, k=3, steps=12, warmup=0.3, guidance=1.0, seed=seed), toy.batches(answer, weight)
 
     search, data = make(0)
     batches = [(next(data), next(data)) for _ in range(12)]
