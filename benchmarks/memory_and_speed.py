@@ -122,9 +122,7 @@ def weight_step(search: Search, train: Batch) -> None:
 def alpha_step(search: Search, valid: Batch) -> None:
     """The alpha half of `Search.step`."""
     search.net.train()
-    seen = _Seen()
-    search._alpha_step(valid, seen)
-    seen.means()
+    search._alpha_step(valid, _Seen())
 
 
 class Plain:

@@ -50,7 +50,10 @@ class Choice(nn.Module):
         if self.gate is not None:
             return self.gate.active
         if self.searched:
-            raise InputError(f"choice {self.name!r} has no gate: run the network inside `with select(net, subgraph):`")
+            raise InputError(
+                f"choice {self.name!r} has no gate: run the network inside `with select(net, subgraph):`, "
+                "with a sub-graph that decides it"
+            )
         return tuple(range(len(self.labels)))
 
     def mix(self, inputs: Sequence[Tensor]) -> Tensor:

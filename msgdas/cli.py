@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,22 @@ from rich.console import Console
 
 from msgdas import __doc__ as about
 from msgdas import jobs
+from msgdas.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
 from msgdas.methods import GRADIENTS, METHODS
-from msgdas.progress import SearchView, TrainView
+from msgdas.progress import CountView, SearchView, TrainView
 from msgdas.report import to_text
-from msgdas.retrain.train import Recipe
+from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
 from msgdas.retrain.trained import load
 from msgdas.runs import Run
 from msgdas.search.loop import Stopped
 from msgdas.spaces import SPACES, find_space
+from msgdas.spaces.darts import FORMS
 
 __all__ = ["main"]
 
+DATA_HELP = "digits, cifar10, cifar100, svhn, fashion-mnist, imagenet, or a folder of images"
 EXIT_INPUT, EXIT_TERMINATED, EXIT_INTERRUPTED = 2, 75, 130
 Command = Callable[..., Any]
 
@@ -47,8 +52,19 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 common = _options(
+    click.option(
+        "--data-dir", type=click.Path(), help="official files of a data set by name  [default: ~/.cache/msgdas]"
+    ),
+    click.option("--download", is_flag=True, help="fetch the official files that are not there"),
     click.option("--image-size", type=int, help="side in pixels  [default: the images' own, at most 96, else 64]"),
-    click.option("--batch-size", type=int, default=64, show_default=True),
+    click.option("--on-bad-image", type=click.Choice(["skip", "stop"]), default="skip", show_default=True),
+    click.option("--max-memory", type=click.FloatRange(0), help="GiB for images  [default: half of what is free]"),
+    click.option(
+        "--workers", type=click.IntRange(0), help="that read images from disk  [default: a CPU each, up to 8]"
+    ),
+    click.option(
+        "--class-weights", type=click.Choice(CLASS_WEIGHTS), default="none", show_default=True, help="of the loss"
+    ),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …"),
     click.option("--threads", type=click.IntRange(min=1), help="of the CPU  [default: all]"),
@@ -57,7 +73,7 @@ common = _options(
 
 
 @cli.command()
-@click.option("--data", help="digits, or a folder of images")
+@click.option("--data", help=DATA_HELP)
 @click.option("--space", default="nasbench201", show_default=True, help="see msgdas spaces")
 @click.option("--method", default="msgdas", show_default=True, help="see msgdas methods")
 @click.option("--k", type=int, help="number of exclusive sub-graphs  [default: 3]")
@@ -71,7 +87,9 @@ common = _options(
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
 @click.option("--channels", type=int, help="of the super-net  [default: the space's]")
-@click.option("--cells", type=int, help="a stage of the super-net  [default: the space's]")
+@click.option("--cells", "--layers", "cells", type=int, help="a stage or in all  [default: the space's]")
+@click.option("--batch-size", type=int, default=64, show_default=True)
+@click.option("--samples", type=int, help="rank as many draws on validation, keep the best  [default: the likeliest]")
 @click.option("--images", type=int, help="in each half of the training part  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="run folder  [default: a new one in runs/]")
 @common
@@ -80,7 +98,7 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
     """Search a network for the images in DATA."""
     out, settings = _resumed(ctx, out, settings) if resume else (out, settings)
     if not settings["data"]:
-        raise InputError("--data is missing: give 'digits' or a folder of images")
+        raise InputError(f"--data is missing: give {DATA_HELP}")
     out = out or jobs.free_folder(f"{Path(settings['data']).resolve().name}-{settings['method']}")
     settings["device"] = jobs.find_device(settings["device"])
     with SearchView(_console()) as view:
@@ -90,20 +108,26 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
 
 @cli.command()
 @click.argument("source", metavar="RUN|GENOTYPE")
-@click.option("--data", help="digits, or a folder of images  [default: the run's]")
-@click.option("--epochs", type=int, default=Recipe.epochs, show_default=True)
-@click.option("--lr", type=float, default=Recipe.lr, show_default=True, help="peak learning rate")
-@click.option("--weight-decay", type=float, default=Recipe.weight_decay, show_default=True)
-@click.option("--label-smoothing", type=click.FloatRange(0, 1), default=Recipe.label_smoothing, show_default=True)
+@click.option("--data", help=f"{DATA_HELP}  [default: the run's]")
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="short", show_default=True, help="all that follows")
+@click.option("--epochs", type=int, help="[default: short 60, darts 600]")
+@click.option("--batch-size", type=int, help="[default: short 64, darts 96]")
+@click.option("--lr", type=float, help="peak learning rate  [default: short 0.1, darts 0.025]")
+@click.option("--weight-decay", type=float, help="[default: short 5e-4, darts 3e-4]")
+@click.option("--label-smoothing", type=float, help="[default: short 0.1, darts 0]")
+@click.option("--cutout", type=float, help="side, as a fraction of the image's  [default: short 0, darts 0.5]")
+@click.option("--auxiliary", type=float, help="weight of the auxiliary head  [default: short 0, darts 0.4]")
+@click.option("--drop-path", type=float, help="probability at the end  [default: short 0, darts 0.2]")
 @click.option("--channels", type=int, help="of the network  [default: the space's]")
-@click.option("--cells", type=int, help="a stage of the network  [default: the space's]")
+@click.option("--cells", "--layers", "cells", type=int, help="a stage or in all  [default: the space's]")
+@click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: RUN/train]")
 @common
 @click.pass_context
 def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **settings: Any) -> None:
     """Train the found network from scratch and test it."""
     genotype = jobs.find_genotype(source)
-    found_in_run = Path(source).is_dir()
+    found_in_run = os.path.isdir(source)
     out = out or (Path(source) / "train" if found_in_run else None)
     if out is None:
         raise InputError("--out is missing: a genotype has no run folder of its own")
@@ -112,10 +136,12 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
         settings.pop("genotype", None)
     elif found_in_run:
         of_search = Run.open(source, lock=False).config["settings"]
-        settings["data"] = settings["data"] or of_search["data"]
-        settings["image_size"] = settings["image_size"] or of_search["image_size"]
+        given = {name for name in settings if settings[name] is not None and _given(ctx, name)}
+        settings |= {
+            name: of_search[name] for name in ("data", "class_weights", *jobs.DATA_OPTIONS) if name not in given
+        }
     if not settings["data"]:
-        raise InputError("--data is missing: give 'digits' or a folder of images")
+        raise InputError(f"--data is missing: give {DATA_HELP}")
     settings["device"] = jobs.find_device(settings["device"])
     with TrainView(_console()) as view:
         result = jobs.train(genotype, settings, out, resume=resume, view=view)
@@ -130,21 +156,24 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
 @cli.command()
 @click.argument("source", metavar="RUN|FILE|TEXT")
 @click.option("--channels", type=click.IntRange(min=1), help="of the network  [default: the space's]")
-@click.option("--cells", type=click.IntRange(min=1), help="a stage of the network  [default: the space's]")
+@click.option(
+    "--cells", "--layers", "cells", type=click.IntRange(min=1), help="a stage or in all  [default: the space's]"
+)
+@click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
 @click.option("--classes", type=click.IntRange(min=1), help="[default: the run's, else 10]")
 @click.option("--in-channels", type=click.IntRange(min=1), help="[default: the run's, else 3]")
 @click.option("--image-size", type=click.IntRange(min=1), help="[default: the run's, else 32]")
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
-def show(source: str, as_json: bool, **sizes: int | None) -> None:
-    """Draw a cell; say what its network costs. TEXT is such as 'nasbench201:|op~0|+…'."""
+def show(source: str, as_json: bool, network: str | None, **sizes: int | None) -> None:
+    """Draw a cell; say what its network costs. TEXT is such as 'darts:DARTS_V2'."""
     genotype = jobs.find_genotype(source)
     space = find_space(genotype.space)
-    seen = Run.open(source, lock=False).config.get("dataset", {}) if Path(source).is_dir() else {}
-    default = {"classes": 10, "in_channels": 3, "image_size": 32} | dict(space.network_size)
-    default |= {name: seen[name] for name in ("classes", "in_channels", "image_size") if name in seen}
-    if isinstance(default["classes"], list):
-        default["classes"] = len(default["classes"])
-    size = default | {name: value for name, value in sizes.items() if value is not None}
+    size = {"classes": 10, "in_channels": 3, "image_size": 32}
+    if os.path.isdir(source):
+        size |= {name: Run.open(source, lock=False).config["dataset"][name] for name in size}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    size = size | dict(space.network_size(given.get("image_size", size["image_size"]))) | given
+    size |= jobs.network_options(space, {"form": network})
     cost = count(space.network(genotype, **size), size["in_channels"], size["image_size"])
     if as_json:
         click.echo(json.dumps({"space": genotype.space, "string": str(genotype), **cost._asdict(), **size}))
@@ -155,6 +184,16 @@ def show(source: str, as_json: bool, **sizes: int | None) -> None:
     click.echo(genotype)
     click.echo(f"{cost.params:,} parameters, {cost.macs / 1e6:,.2f} M multiply-adds an image, with")
     click.echo(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items()))
+
+
+@cli.command()
+@click.argument("data", metavar="DATA")
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+def check(data: str, as_json: bool) -> None:
+    """Look through a folder of images before the first search; propose a command."""
+    with CountView(Console(stderr=True), "reading images") as view:
+        found = check_folder(data, on_file=view.count)
+    click.echo(json.dumps(found.to_dict()) if as_json else "\n".join(describe(found)))
 
 
 @cli.command()
@@ -194,8 +233,7 @@ def _resumed(ctx: click.Context, out: Path | None, settings: dict[str, Any]) -> 
     if out is None:
         raise InputError("--resume needs --out: the run to go on with")
     of_run: dict[str, Any] = Run.open(out, lock=False).config["settings"]
-    given = [n for n in settings if ctx.get_parameter_source(n) == click.core.ParameterSource.COMMANDLINE]
-    for name in given:
+    for name in filter(partial(_given, ctx), settings):
         value = settings[name]
         same_folder = name == "data" and Path(value).resolve() == Path(of_run[name]).resolve()
         if value != of_run.get(name) and not same_folder:
@@ -203,6 +241,10 @@ def _resumed(ctx: click.Context, out: Path | None, settings: dict[str, Any]) -> 
                 f"--{name.replace('_', '-')} {value} is not the run's {of_run.get(name)}: leave it out, or start anew"
             )
     return out, dict(of_run)
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
 def _console() -> Console:

@@ -21,10 +21,13 @@ def derive(net: nn.Module, alphas: Alphas, rule: Rule | None = None) -> Genotype
 
     Args:
         rule: `argmax`, `top_edges`, or any function ``(net, alphas) -> {choice: kept labels}``;
-            default: the network's own ``rule`` attribute, else `argmax`.
+            default: the network's own ``rule`` attribute, else `argmax`. A network of cells turns the kept labels into
+            a genotype of cells by its method ``genotype``.
     """
     rule = rule or getattr(net, "rule", None) or argmax
-    return Genotype(getattr(net, "space", "custom"), {n: tuple(kept) for n, kept in rule(net, alphas).items()})
+    kept = {name: tuple(labels) for name, labels in rule(net, alphas).items()}
+    to_genotype = getattr(net, "genotype", None)
+    return to_genotype(kept) if to_genotype else Genotype(getattr(net, "space", "custom"), kept)
 
 
 def argmax(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:

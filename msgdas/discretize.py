@@ -36,10 +36,11 @@ def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
     """
     if isinstance(net, Choice):
         return discretize(nn.Sequential(net), genotype)[0]  # type: ignore[index]
-    for name in dict(genotype.choices).keys() - all_choices(net).keys():
+    kept = genotype.decisions()
+    for name in kept.keys() - all_choices(net).keys():
         raise InputError(f"the genotype decides {name!r}, which is no choice of this network")
     net = copy.deepcopy(net)
-    _replace(net, dict(genotype.choices))
+    _replace(net, kept)
     return net
 
 

@@ -6,14 +6,18 @@ import inspect
 import math
 import os
 import random
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from msgdas.choice import MixedInput, choices
 from msgdas.cost import count
@@ -23,20 +27,25 @@ from msgdas.genotype import Genotype
 from msgdas.methods import METHODS
 from msgdas.progress import SearchView, TrainView
 from msgdas.report import write_report
-from msgdas.retrain.train import Recipe, retrain
+from msgdas.retrain.recipe import RECIPES, Recipe
+from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import save_trained
 from msgdas.runs import Run, versions, write_json
-from msgdas.search.loop import fit
+from msgdas.search.loop import fit, validation_batches
 from msgdas.search.schedules import linear
 from msgdas.search.search import Search
-from msgdas.spaces import Space, find_space
+from msgdas.search.selection import Ranked, select_on_validation
+from msgdas.spaces import SPACES, Space, find_space
 
 __all__ = ["find_device", "find_genotype", "free_folder", "read_genotype", "report", "search", "train"]
 
 Settings = dict[str, Any]
 SEARCH_OPTIONS = ("drop", "alpha_lr")  # of every method
 METHOD_OPTIONS = ("k", "gradient", "assignment", "normalise", "guidance", "temperature")  # of those that take them
+DATA_OPTIONS = ("data_dir", "download", "image_size", "on_bad_image", "max_memory", "workers")
 SHORTEST = 1500  # steps that a search of unstated length has at least
+LARGE = 112  # pixels, from which on DropBlock's blocks are larger
+GIB = 2**30
 
 
 # ------------------------------------------------------------------------- search
@@ -50,12 +59,12 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
         Stopped: a signal came; the run is saved.
     """
     _start(settings)
-    data = load_data(settings["data"], image_size=settings["image_size"])
+    data = _load(settings, out if resume else None)
     space = find_space(settings["space"])
     settings = _completed(settings, data, space)
     torch.manual_seed(settings["seed"])
     net = space.supernet(**_network_size(settings, data))
-    job = _method(net, settings)
+    job = _method(net, settings, data)
     job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings["seed"], settings["images"])
     job.steps = settings["epochs"] * max(1, settings["images"] // settings["batch_size"])
@@ -75,10 +84,21 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
             on_step=view.step,
             on_epoch=view.epoch,
         )
-        cost = count(space.network(genotype, **_input_size(data)), data.channels, data.image_size)
-        write_json(out / "genotype.json", genotype.to_dict() | {"string": str(genotype), **cost._asdict()})
+        ranked = _select(job, data, settings) if settings["samples"] else []
+        genotype = ranked[0].genotype if ranked else genotype
+        size = space.network_size(data.image_size) | _input_size(data)
+        cost = count(space.network(genotype, **size), data.channels, data.image_size)
+        found = genotype.to_dict() | {"string": str(genotype), **cost._asdict()}
+        if ranked:
+            found["ranked"] = [{"genotype": str(one.genotype), "accuracy": one.accuracy} for one in ranked]
+        write_json(out / "genotype.json", found)
         report(out)
     return genotype
+
+
+def _select(job: Search, data: DataSet, settings: Settings) -> list[Ranked]:
+    batches = validation_batches(data, settings["seed"], settings["device"])
+    return select_on_validation(job, lambda: batches.epoch(0), samples=settings["samples"], seed=settings["seed"])
 
 
 def _completed(settings: Settings, data: DataSet, space: Space) -> Settings:
@@ -100,7 +120,7 @@ def _completed(settings: Settings, data: DataSet, space: Space) -> Settings:
     return settings
 
 
-def _method(net: nn.Module, settings: Settings) -> Search:
+def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
     name = settings["method"]
     if name not in METHODS:
         raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
@@ -111,6 +131,10 @@ def _method(net: nn.Module, settings: Settings) -> Search:
             raise InputError(f"--{option} is no option of method {name}: leave it out")
     if "drop" in options:
         options["drop"] = linear(options["drop"], 0.0)
+    if settings["class_weights"] == "balanced":
+        options["loss"] = partial(F.cross_entropy, weight=data.class_weights().to(settings["device"]))
+    if data.image_size >= LARGE:
+        options["drop_block"] = 7
     return METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
 
 
@@ -121,11 +145,13 @@ def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> lis
     parameters = sum(p.numel() for p in net.parameters())
     side, half = data.image_size, settings["images"]
     steps = max(1, half // settings["batch_size"])
+    paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
-        f"{settings['method']} on {data.name}: {len(places)} choices, {size:,} architectures in {settings['space']}",
-        f"super-net: {settings['channels']} channels, {settings['cells']} cells a stage, {parameters:,} parameters",
+        f"{settings['method']} on {data.name}: {len(places)} choices, {paths} sub-graphs in {settings['space']}",
+        f"super-net: {settings['channels']} channels, {settings['cells']} cells {find_space(settings['space']).cells}, "
+        f"{parameters:,} parameters",
         f"images: {half:,} for weights, {half:,} for alphas, {len(data.val):,} validation, {len(data.test):,} test",
-        f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes",
+        f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes, {data.where}",
         f"{settings['epochs']} epochs of {steps} steps, the first {settings['warmup']} for weights alone, "
         f"on {settings['device']}",
     ]
@@ -142,19 +168,20 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
         Stopped: a signal came; the run is saved.
     """
     _start(settings)
-    data = load_data(settings["data"], image_size=settings["image_size"])
+    recipe = _recipe(settings)
+    data = _load(settings, out if resume else None)
     space = find_space(genotype.space)
+    default = space.network_size(data.image_size)
     settings = settings | {
-        "channels": settings["channels"] or space.network_size["channels"],
-        "cells": settings["cells"] or space.network_size["cells"],
+        "channels": settings["channels"] or default["channels"],
+        "cells": settings["cells"] or default["cells"],
         "genotype": str(genotype),
     }
     torch.manual_seed(settings["seed"])
-    size = _network_size(settings, data)
-    network = space.network(genotype, **size)
-    cost = count(network, data.channels, data.image_size)
-    fields = ("epochs", "batch_size", "lr", "weight_decay", "label_smoothing")
-    recipe = Recipe(**{name: settings[name] for name in fields})
+    size = _network_size(settings, data) | network_options(space, {"form": settings["network"]})
+    heads = network_options(space, {"auxiliary": recipe.auxiliary > 0}, needed=False)
+    network = space.network(genotype, **size, **heads)
+    cost = count(space.network(genotype, **size), data.channels, data.image_size)
     config = _config("train", settings | asdict(recipe), data)
     with Run.open(out) if resume else Run.create(out, config) as run:
         view.start(out, str(genotype), cost, data, recipe.epochs)
@@ -168,10 +195,12 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
             on_step=view.step,
             on_epoch=view.epoch,
         )
+        if heads:
+            network.auxiliary = None  # type: ignore[assignment] # of the training only
         result = found | cost._asdict() | {"genotype": str(genotype), "data": data.name}
         description = {
             "genotype": genotype.to_dict(),
-            **{name: size[name] for name in ("channels", "cells", "in_channels", "image_size")},
+            "size": {name: value for name, value in size.items() if name != "classes"},
             "classes": list(data.classes),
             "mean": data.mean.tolist(),
             "std": data.std.tolist(),
@@ -181,7 +210,29 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     return result
 
 
+def _recipe(settings: Settings) -> Recipe:
+    """The recipe by name, with every number that was given."""
+    if settings["recipe"] not in RECIPES:
+        raise InputError(f"recipe {settings['recipe']!r} is not known: use {', '.join(RECIPES)}")
+    recipe = RECIPES[settings["recipe"]]
+    return replace(recipe, **{n: settings[n] for n in asdict(recipe) if settings.get(n) is not None})
+
+
 # ------------------------------------------------------------------------- shared
+
+
+def network_options(space: Space, options: Mapping[str, Any], *, needed: bool = True) -> dict[str, Any]:
+    """Those of ``options`` that are set, for a space whose networks take them.
+
+    Raises:
+        InputError: they do not, and it is ``needed``.
+    """
+    given = {name: value for name, value in options.items() if value}
+    known = inspect.signature(space.network).parameters
+    for name, value in given.items():
+        if needed and name not in known:
+            raise InputError(f"network {value!r}: space {space.name} has one form of networks only; leave it out")
+    return {name: value for name, value in given.items() if name in known}
 
 
 def report(folder: Path) -> Path:
@@ -202,21 +253,27 @@ def find_genotype(source: str) -> Genotype:
         InputError: none of these, or damaged.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(source):  # Path.is_dir raises for a text too long to be a path
         Run.open(path, lock=False)
         if not (path / "genotype.json").exists():
             raise InputError(f"run '{path}' has no genotype yet: finish it with 'msgdas search --out {path} --resume'")
         return read_genotype(path / "genotype.json")
-    if path.is_file():
+    if os.path.isfile(source):
         return read_genotype(path)
     space, colon, text = source.partition(":")
     if colon:
         return find_space(space).from_string(text)
-    raise InputError(f"{source!r} is no run folder, no genotype file and no text like 'nasbench201:|op~0|+…'")
+    raise InputError(
+        f"{source!r} is no run folder, no genotype file and no text like 'darts:DARTS_V2' or 'nasbench201:|op~0|+…'"
+    )
 
 
 def read_genotype(path: Path) -> Genotype:
-    """A genotype file, checked against its space."""
+    """A genotype file, JSON or a text ``space:…``, checked against its space."""
+    with suppress(OSError, UnicodeError):
+        space, colon, text = path.read_text(encoding="utf-8").strip().partition(":")
+        if colon and space in SPACES:
+            return find_space(space).from_string(text)
     genotype = Genotype.read(path)
     find_space(genotype.space).to_string(genotype)
     return genotype
@@ -247,8 +304,18 @@ def free_folder(name: str) -> Path:
     raise InputError(f"runs/{name}-… are all taken: give --out")
 
 
+def _load(settings: Settings, begun: Path | None) -> DataSet:
+    """The data; of a run already ``begun`` from where it took its images, whatever memory is free now."""
+    options = {name: settings[name] for name in DATA_OPTIONS if settings[name] is not None}
+    if "max_memory" in options:
+        options["max_memory"] = round(options["max_memory"] * GIB)
+    if begun:
+        options["max_memory"] = 0 if Run.open(begun, lock=False).config["dataset"]["streams"] else sys.maxsize
+    return load_data(settings["data"], **options)
+
+
 def _start(settings: Settings) -> None:
-    for name in ("epochs", "batch_size", "channels", "cells", "images"):
+    for name in ("epochs", "batch_size", "channels", "cells", "images", "samples"):
         if settings.get(name) is not None and settings[name] < 1:
             raise InputError(f"--{name.replace('_', '-')} {settings[name]}: use 1 or more")
     random.seed(settings["seed"])
@@ -267,10 +334,10 @@ def _network_size(settings: Mapping[str, Any], data: DataSet) -> dict[str, int]:
 
 def _config(command: str, settings: Settings, data: DataSet) -> dict[str, Any]:
     seen = {"name": data.name, "classes": list(data.classes), **_input_size(data)}
-    seen |= {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    seen |= {"train": len(data.train), "val": len(data.val), "test": len(data.test), "streams": data.streams}
     kept = settings | {"threads": torch.get_num_threads(), "data": _absolute(settings["data"])}
     return {"command": command, "settings": kept, "dataset": seen, "versions": versions()}
 
 
 def _absolute(data: str) -> str:
-    return os.path.abspath(data) if Path(data).is_dir() else data
+    return os.path.abspath(data) if os.path.isdir(data) else data

@@ -13,7 +13,7 @@ from msgdas.cost import Cost
 from msgdas.data import DataSet
 from msgdas.report.html import duration
 
-__all__ = ["SearchView", "TrainView"]
+__all__ = ["CountView", "SearchView", "TrainView"]
 
 
 class _View:
@@ -50,6 +50,18 @@ class _View:
         """One step of ``steps`` in an epoch is done."""
         done, total = epoch * steps + step + 1, self.epochs * steps
         self._bar.update(self._task, completed=done, total=total, visible=True, description=f"epoch {epoch + 1}")
+
+
+class CountView(_View):
+    """Progress of something that is counted."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        super().__init__(console)
+        self._what = what
+
+    def count(self, done: int, total: int) -> None:
+        """``done`` of ``total`` are."""
+        self._bar.update(self._task, completed=done, total=total, visible=True, description=self._what)
 
 
 class SearchView(_View):

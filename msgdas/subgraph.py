@@ -58,20 +58,18 @@ class SubGraph(Mapping[str, Gate]):
 def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
     """Inside, ``net`` runs ``subgraph``. Keep forward *and* backward inside: probing runs candidates in backward.
 
+    A choice without a gate may only lie inside an edge that does not run.
+
     Raises:
-        InputError: the sub-graph lacks a searched choice of the network, or has one that the network lacks.
+        InputError: the sub-graph has a gate for what is no choice of the network.
     """
     places = all_choices(net)
-    for name, same in places.items():
-        if same[0].searched and name not in subgraph:
-            raise InputError(f"sub-graph has no gate for choice {name!r} of the network")
     for name in subgraph:
         if name not in places:
             raise InputError(f"sub-graph has a gate for {name!r}, which is no choice of the network")
     before = [(choice, choice.gate) for same in places.values() for choice in same]
-    for name, gate in subgraph.items():
-        for choice in places[name]:
-            choice.gate = gate
+    for choice, _ in before:
+        choice.gate = subgraph.get(choice.name)
     try:
         yield net
     finally:

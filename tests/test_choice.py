@@ -35,7 +35,6 @@ def one(i, size=2):
         (lambda: MixedInput("n", [nn.Tanh(), nn.Tanh()])([torch.ones(1)]), "2 incoming edges and was given 1"),
         (lambda: Alphas({}), "no choice to search"),
         (lambda: Alphas({"a.b": 2}), r"a\.b"),
-        (lambda: select(pair(), SubGraph({})).__enter__(), "no gate for choice 'c'"),
         (lambda: select(pair(), SubGraph({"c": one(0), "d": one(0)})).__enter__(), "gate for 'd'"),
     ],
 )
@@ -43,6 +42,20 @@ def test_bad_input_is_one_line_that_names_it(make, line):
     with pytest.raises(InputError, match=line) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_a_choice_may_stay_open_inside_an_edge_that_does_not_run():
+    net, x = MixedInput("node", [pair("first"), pair("second")], keep=1), torch.randn(3)
+    with select(net, SubGraph({"node": one(0), "first": one(1)})):
+        assert torch.equal(net([x, x]), x.sigmoid())
+    with (
+        select(net, SubGraph({"node": one(0), "second": one(1)})),
+        pytest.raises(InputError, match="'first' has no gate"),
+    ):
+        net([x, x])
+    outer, inner = SubGraph({"node": one(1), "second": one(1)}), SubGraph({"node": one(1)})  # nothing is left of outer
+    with select(net, outer), select(net, inner), pytest.raises(InputError, match="'second' has no gate"):
+        net([x, x])
 
 
 def test_select_nests_and_restores_even_after_an_error():

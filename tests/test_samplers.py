@@ -264,7 +264,10 @@ def test_softmax_gates_are_the_softmax_at_the_temperature():
 
 @pytest.mark.parametrize(
     ("kept", "line"),
-    [({"c0": "0"}, r"does not decide choice 'c1'"), ({"c0": "0", "c1": "9"}, r"'c1' has no candidate '9': .*0, 1, 2")],
+    [
+        ({"c0": "0", "d": "0"}, r"decides 'd', which is no"),
+        ({"c0": "0", "c1": "9"}, r"'c1' has no candidate '9': .*0, 1, 2"),
+    ],
 )
 def test_fixed_names_what_does_not_fit(kept, line):
     with pytest.raises(InputError, match=line):

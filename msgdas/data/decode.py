@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from msgdas.errors import InputError
 
-__all__ = ["SUFFIXES", "UNREADABLE", "decode", "decode_all", "is_grey"]
+__all__ = ["SUFFIXES", "UNREADABLE", "Header", "decode", "decode_all", "failures", "header", "is_grey"]
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
@@ -39,6 +40,13 @@ ORIENTATION = 0x0112  # the Exif tag
 CHUNK = 64  # files that a thread takes at once
 
 
+class Header(NamedTuple):
+    """Of an image file. ``size``: width and height."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
 def decode(image: Image.Image | str | Path, channels: int, size: int) -> Tensor:
     """One image as uint8 ``(channels, size, size)``: shorter side to ``size``, then the centre of the longer one.
 
@@ -55,32 +63,58 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
 
 
-def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor, *, stop: bool = False) -> dict[int, str]:
-    """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``, in as many threads as torch uses.
-
-    Returns:
-        What failed, by ascending index, with the reason. Its rows hold anything.
+def header(path: str | Path) -> Header:
+    """What a file says of its image, without decoding it.
 
     Raises:
-        InputError: a file failed, and ``stop``.
+        InputError: no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return Header(image.size, is_grey(image))
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+
+
+def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor, *, stop: bool = False) -> dict[int, str]:
+    """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``.
+
+    Returns:
+        As `failures`. The rows of those hold anything.
     """
     rows = into.numpy()
 
+    def work(i: int) -> None:
+        rows[i] = _decode(paths[i], channels, size)
+
+    return failures(work, len(paths), stop=stop)
+
+
+def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -> dict[int, str]:
+    """Call ``work`` with 0 … ``count - 1``, in as many threads as torch uses.
+
+    Returns:
+        Where it raised `InputError`, by ascending index, with the reason.
+
+    Raises:
+        InputError: there was one, and ``stop``.
+    """
+
     def failure(i: int) -> str | None:
         try:
-            rows[i] = _decode(paths[i], channels, size)
+            work(i)
         except InputError as error:
             if stop:
                 raise
             return str(error)
         return None
 
-    def work(start: int) -> dict[int, str]:
-        failures = {i: failure(i) for i in range(start, min(start + CHUNK, len(paths)))}
-        return {i: why for i, why in failures.items() if why is not None}
+    def some(start: int) -> dict[int, str]:
+        reasons = {i: failure(i) for i in range(start, min(start + CHUNK, count))}
+        return {i: why for i, why in reasons.items() if why is not None}
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return {i: why for failed in pool.map(work, range(0, len(paths), CHUNK)) for i, why in failed.items()}
+        return {i: why for failed in pool.map(some, range(0, count, CHUNK)) for i, why in failed.items()}
 
 
 def _decode(image: Image.Image | str | Path, channels: int, size: int) -> npt.NDArray[np.uint8]:
@@ -91,7 +125,12 @@ def _decode(image: Image.Image | str | Path, channels: int, size: int) -> npt.ND
             opened.draft(None, (2 * size, 2 * size))  # a large JPEG at ½, ¼ or ⅛ where that is still twice the size
             return _square(opened, channels, size)
     except UNREADABLE as error:
-        raise InputError(f"image '{image}' cannot be read: {str(error).partition(chr(10))[0]}") from None
+        raise _unreadable(image, error) from None
+
+
+def _unreadable(path: str | Path, error: Exception) -> InputError:
+    reason = (str(error) or type(error).__name__).partition("\n")[0]
+    return InputError(f"image {str(path)!r} cannot be read: {reason}")
 
 
 def _square(image: Image.Image, channels: int, size: int) -> npt.NDArray[np.uint8]:

@@ -1,37 +1,131 @@
-"""Images held in memory, and a data set of three parts."""
+"""Images in memory or in files, and a data set of three parts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from msgdas.data.augment import Augment
+from msgdas.data.decode import decode_all
+from msgdas.data.split import split
 from msgdas.errors import InputError
 
-__all__ = ["DataSet", "Images", "split"]
+__all__ = ["AnyImages", "DataSet", "ImageFiles", "Images", "in_words"]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one part. ``pixels``: uint8 ``(N, C, H, W)``; ``labels``: int64 ``(N,)``."""
+    """Images of one part, in memory. ``pixels``: uint8 ``(N, C, H, W)``; ``labels``: int64 ``(N,)``."""
 
     pixels: Tensor
     labels: Tensor
+    workers: ClassVar[int] = 0
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, else 3."""
+        return self.pixels.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Side of the square images in pixels."""
+        return self.pixels.shape[-1]
 
     def take(self, index: Tensor) -> Images:
         """The images at ``index``, in that order."""
         return Images(self.pixels[index], self.labels[index])
 
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+        """Pixels and labels at ``index``, and no failures, as of `ImageFiles`."""
+        return self.pixels[index], self.labels[index], []
+
     def to(self, device: str | torch.device) -> Images:
         """On another device."""
         return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images of one part, read from their files in each epoch.
+
+    Attributes:
+        paths: ``(N,)`` file names as bytes, in one array, which worker processes share without copies.
+        labels: int64 ``(N,)``.
+        channels, size: of the decoded images.
+        workers: processes that decode batches; 0: the process itself.
+        stop: whether a file that cannot be read is an error.
+        reported: the failures that were warned of; shared by all parts taken from this one.
+    """
+
+    paths: npt.NDArray[np.bytes_]
+    labels: Tensor
+    channels: int
+    size: int
+    workers: int = 0
+    stop: bool = False
+    reported: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[Path, int]], channels: int, size: int, **kw: Any) -> ImageFiles:
+        """From pairs of path and label."""
+        paths = np.array([os.fsencode(path) for path, _ in files], dtype=np.bytes_)
+        return cls(paths, torch.tensor([label for _, label in files], dtype=torch.int64), channels, size, **kw)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> ImageFiles:
+        """The images at ``index``, in that order."""
+        paths, labels = self.paths[index.numpy()], self.labels[index]
+        return ImageFiles(paths, labels, self.channels, self.size, self.workers, self.stop, self.reported)
+
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+        """Decode the images at ``index``.
+
+        Returns:
+            Of the files that can be read, in order: uint8 ``(B, C, S, S)`` pixels, ``(B,)`` labels. Of the others: one
+            line each, for `report`.
+        """
+        paths, labels = [Path(os.fsdecode(path)) for path in self.paths[index.numpy()]], self.labels[index]
+        pixels = torch.empty(len(paths), self.channels, self.size, self.size, dtype=torch.uint8)
+        bad = decode_all(paths, self.channels, self.size, pixels)
+        if bad:
+            keep = [i for i in range(len(paths)) if i not in bad]
+            pixels, labels = pixels[keep], labels[keep]
+        return pixels, labels, list(bad.values())
+
+    def report(self, failures: Iterable[str], stacklevel: int = 2) -> None:
+        """Warn of each file that could not be read, once.
+
+        Raises:
+            InputError: the first of them, where ``stop``.
+        """
+        for line in failures:
+            if self.stop:
+                raise InputError(line)
+            if line not in self.reported:
+                self.reported.add(line)
+                warnings.warn(f"left out: {line}", stacklevel=1 + stacklevel)
+
+    def to(self, device: str | torch.device) -> ImageFiles:
+        """The files themselves: each batch moves on its own."""
+        return self
+
+
+AnyImages = Images | ImageFiles
 
 
 @dataclass(frozen=True)
@@ -45,9 +139,9 @@ class DataSet:
 
     name: str
     classes: tuple[str, ...]
-    train: Images
-    val: Images
-    test: Images
+    train: AnyImages
+    val: AnyImages
+    test: AnyImages
     mean: Tensor
     std: Tensor
     augment: Augment
@@ -55,20 +149,38 @@ class DataSet:
     @property
     def channels(self) -> int:
         """1 for grey images, else 3."""
-        return self.train.pixels.shape[1]
+        return self.train.channels
 
     @property
     def image_size(self) -> int:
         """Side of the square images in pixels."""
-        return self.train.pixels.shape[-1]
+        return self.train.size
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
 
-    def halves(self, seed: int, limit: int | None = None) -> tuple[Images, Images]:
+    @property
+    def streams(self) -> bool:
+        """Whether the images are read from their files in each epoch, because they do not fit in memory."""
+        return isinstance(self.train, ImageFiles)
+
+    @property
+    def where(self) -> str:
+        """Where the images are, in words: ``"in memory (12 MiB)"``."""
+        count = len(self.train) + len(self.val) + len(self.test)
+        size = in_words(count * self.channels * self.image_size**2)
+        if not self.streams:
+            return f"in memory ({size})"
+        workers = self.train.workers
+        reader = f"{workers} worker{'s' if workers > 1 else ''}" if workers else "this process"
+        return f"read from disk by {reader} ({size} would not fit in memory)"
+
+    def halves(self, seed: int, limit: int | None = None) -> tuple[AnyImages, AnyImages]:
         """The weight half and the alpha half of the training part: disjoint, stratified by class, of the same size.
+
+        Every class is in both, however rare.
 
         Args:
             limit: images in each half; default: all.
@@ -81,12 +193,20 @@ class DataSet:
             raise InputError(
                 f"images={size} in each half: use {self.num_classes} (one per class) to {len(self.train) // 2} (all)"
             )
-        first, second = split(self.train.labels, size, size, seed)
+        first, second = split(self.train.labels, size, seed)
         return self.train.take(first), self.train.take(second)
 
+    def class_weights(self) -> Tensor:
+        """Balanced weights of the classes for a loss, float32 ``(classes,)``: ``n / (classes · count)``, with ``n``
+        training images, ``count`` of them in the class. A weight averaged over the images is 1."""
+        labels = self.train.labels.numpy()
+        weights = compute_class_weight("balanced", classes=np.arange(self.num_classes), y=labels)
+        return torch.from_numpy(weights).float()
 
-def split(labels: Tensor, first: int, second: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Disjoint random indices of ``first`` and ``second`` images, each class in proportion."""
-    splitter = StratifiedShuffleSplit(1, train_size=first, test_size=second, random_state=seed)
-    a, b = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
-    return torch.from_numpy(a), torch.from_numpy(b)
+
+def in_words(count: int) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
+    return f"{count / 2**10:.0f} KiB"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from sklearn.datasets import load_digits
@@ -11,82 +15,199 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgdas.data.augment import Augment
-from msgdas.data.folder import list_files, read, split_files
-from msgdas.data.images import DataSet, Images
+from msgdas.data.folder import Files, empty_folders, list_files, split_files
+from msgdas.data.images import AnyImages, DataSet, Images, in_words
+from msgdas.data.named import ARRAYS, IMAGENET, default_folder, read_arrays, read_imagenet
+from msgdas.data.read import Reading, memory_limit, read
 from msgdas.data.split import hold_out
+from msgdas.data.statistics import mean_and_std
 from msgdas.errors import InputError
 
-__all__ = ["load_data"]
+__all__ = ["NAMES", "load_data"]
 
+NAMES = ("digits", *ARRAYS, IMAGENET)
 BAD_IMAGE = ("skip", "stop")
+IMAGENET_SIZE = 224  # pixels
+MOST_WORKERS = 8  # by default
+NAMED = 3  # classes or folders that a warning names
 
 
 def load_data(
     spec: str | Path,
     *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
     image_size: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.2,
     split_seed: int = 0,
     on_bad_image: str = "skip",
+    max_memory: int | None = None,
+    workers: int | None = None,
 ) -> DataSet:
-    """A data set, held in memory as uint8.
+    """A data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
     Args:
-        spec: ``"digits"`` (1,797 grey 8 × 8 images, offline) or a folder: ``train/``, ``val/`` (``validation/``,
-            ``valid/``) and ``test/`` with a folder per class in each, or the class folders alone. A missing part is
-            split from train.
-        image_size: side in pixels; default: that of the images if they are square, equal and at most 96, else 64.
+        spec: ``"digits"`` (1,797 grey 8 × 8 images, offline); ``"cifar10"``, ``"cifar100"``, ``"svhn"``,
+            ``"fashion-mnist"`` or ``"imagenet"``, from their official files; or a folder: ``train/``, ``val/``
+            (``validation/``, ``valid/``) and ``test/`` with a folder per class in each, or the class folders alone. A
+            missing part is split from train; the named sets have no val part.
+        data_dir: where the official files are, torchvision's ``root``; default: the environment variable
+            ``MSGDAS_DATA``, else ``~/.cache/msgdas``.
+        download: fetch official files that are not there (not imagenet's).
+        image_size: side in pixels; default: that of the images if they are square, equal and at most 96, else 64;
+            224 for imagenet.
         test_fraction, val_fraction: share of train that a missing test part gets, and a missing val part of the rest.
         split_seed: of those splits, 0 or more. It belongs to the data, not to a run: runs share their test part.
-        on_bad_image: ``"skip"`` files that cannot be read, with one warning, or ``"stop"`` at the first.
+        on_bad_image: ``"skip"`` files that cannot be read, with a warning, or ``"stop"`` at the first.
+        max_memory: bytes of pixels up to which images are held in memory; default: half of what is free.
+        workers: processes that read images which are not held in memory, 0 for none; default: one per CPU, up to 8.
 
     Raises:
-        InputError: one line that says what is wrong with the name, the folder or its images.
+        InputError: one line that says what is wrong with an argument, the name, the folder or its images.
     """
+    _refuse_arguments(image_size, split_seed, on_bad_image, max_memory, workers)
+    fractions = {"test": test_fraction, "val": val_fraction}
+    how = Reading(
+        image_size,
+        stop=on_bad_image == "stop",
+        max_memory=memory_limit() if max_memory is None else max_memory,
+        workers=min(_cpus(), MOST_WORKERS) if workers is None else workers,
+    )
+    root = Path(data_dir or default_folder()).expanduser()
+    if spec == "digits":
+        found = _digits(fractions, split_seed, how)
+    elif spec in ARRAYS:
+        found = _arrays(str(spec), root, download, val_fraction, split_seed, how)
+    elif spec == IMAGENET:
+        found = _imagenet(root, download, val_fraction, split_seed, how)
+    else:
+        found = _folder(Path(spec), fractions, split_seed, how)
+    _refuse_few(found)
+    _warn_missing(found)
+    mean, std = mean_and_std(found.parts["train"])
+    return DataSet(found.name, found.classes, **found.parts, mean=mean, std=std, augment=found.augment)
+
+
+class _Found(NamedTuple):
+    name: str
+    classes: tuple[str, ...]
+    parts: Mapping[str, AnyImages]
+    augment: Augment
+
+
+def _digits(fractions: dict[str, float], seed: int, how: Reading) -> _Found:
+    bunch = load_digits()
+    grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
+    images, classes = Images(grey, torch.from_numpy(bunch.target).long()), tuple("0123456789")
+    parts = {part: images.take(index) for part, index in hold_out(images.labels, classes, fractions, seed).items()}
+    return _Found("digits", classes, _resized(parts, how), Augment(crop=1))
+
+
+def _arrays(name: str, root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Found:
+    classes, parts = read_arrays(name, root, download=download)
+    index = hold_out(parts["train"].labels, classes, {"val": val_fraction}, seed)
+    parts |= {part: parts["train"].take(chosen) for part, chosen in index.items()}
+    size, augment = ARRAYS[name].size, ARRAYS[name].augment
+    crop = max(1, round(augment.crop * (how.image_size or size) / size))
+    return _Found(name, classes, _resized(parts, how), Augment(crop, augment.flip))
+
+
+def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Found:
+    classes, files = read_imagenet(root, download=download)
+    files = split_files(files, classes, {"val": val_fraction}, seed)
+    how = how._replace(image_size=how.image_size or IMAGENET_SIZE, trusted=True)  # torchvision checked the archives
+    return _of_files(IMAGENET, classes, files, how)
+
+
+def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) -> _Found:
+    if not folder.is_dir():
+        near = difflib.get_close_matches(str(folder).lower(), NAMES, 1)
+        way = (
+            f". Did you mean {near[0]!r}?" if near else ": give the path of a folder with a folder of images per class"
+        )
+        raise InputError(f"data {str(folder)!r} is neither a known name ({', '.join(NAMES)}) nor a folder{way}")
+    classes, files = list_files(folder)
+    empty = [path.name for path in empty_folders(folder, classes)]
+    if empty:
+        _warn(f"{_some('folder', empty)} of {str(folder)!r} without images: no class")
+    return _of_files(folder.resolve().name, classes, split_files(files, classes, fractions, seed), how)
+
+
+def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Found:
+    parts = read(files, how)
+    return _Found(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True))
+
+
+def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
+    """At ``how.image_size``.
+
+    Raises:
+        InputError: that does not fit in memory.
+    """
+    train, count = parts["train"], sum(map(len, parts.values()))
+    size = how.image_size or train.size
+    need = count * train.channels * size**2
+    if need > how.max_memory:
+        raise InputError(
+            f"{count} images at {size} × {size} need {in_words(need)} of memory, more than {in_words(how.max_memory)}: "
+            "lower image_size, or raise max_memory"
+        )
+    return {part: Images(_resize(images.pixels, size), images.labels) for part, images in parts.items()}
+
+
+def _resize(pixels: Tensor, size: int) -> Tensor:
+    if pixels.shape[-1] == size:
+        return pixels
+    some = torch.split(pixels, 1024)  # as floats
+    return torch.cat([F.interpolate(s.float(), size, mode="bilinear", antialias=True).round().byte() for s in some])
+
+
+def _refuse_arguments(
+    image_size: int | None, split_seed: int, on_bad_image: str, max_memory: int | None, workers: int | None
+) -> None:
     if on_bad_image not in BAD_IMAGE:
         raise InputError(f"on_bad_image={on_bad_image!r}: use {' or '.join(map(repr, BAD_IMAGE))}")
     if image_size is not None and image_size < 4:
         raise InputError(f"image_size={image_size}: use 4 pixels or more")
     if not 0 <= split_seed < 2**32:
         raise InputError(f"split_seed={split_seed}: use 0 to 2**32 - 1")
-    fractions = {"test": test_fraction, "val": val_fraction}
-    if spec == "digits":
-        return _digits(image_size or 8, fractions, split_seed)
-    folder = Path(spec)
-    if not folder.is_dir():
-        near = difflib.get_close_matches(str(spec), ["digits"])
-        way = ". Did you mean 'digits'?" if near else ": give the path of a folder with a folder of images per class"
-        raise InputError(f"data {str(spec)!r} is neither a known name (digits) nor a folder{way}")
-    classes, files = list_files(folder)
-    files = split_files(files, classes, fractions, split_seed)
-    parts = read(files, classes, image_size, stop=on_bad_image == "stop")
-    augment = Augment(crop=max(1, parts["train"].pixels.shape[-1] // 8), flip=True)
-    return _data_set(folder.resolve().name, classes, parts, augment)
+    for name, value in (("max_memory", max_memory), ("workers", workers)):
+        if value is not None and value < 0:
+            raise InputError(f"{name}={value}: use 0 or more")
 
 
-def _digits(image_size: int, fractions: dict[str, float], seed: int) -> DataSet:
-    bunch = load_digits()
-    grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round()
-    if image_size != 8:
-        grey = F.interpolate(grey, size=image_size, mode="bilinear", antialias=True).round()
-    images, classes = Images(grey.to(torch.uint8), torch.from_numpy(bunch.target).long()), tuple("0123456789")
-    parts = {part: images.take(index) for part, index in hold_out(images.labels, classes, fractions, seed).items()}
-    return _data_set("digits", classes, parts, Augment(crop=1))
+def _refuse_few(found: _Found) -> None:
+    """Each class twice in train (once in each half of a search), and no empty part."""
+    counts = torch.bincount(found.parts["train"].labels, minlength=len(found.classes)).tolist()
+    for name, count in zip(found.classes, counts):
+        if count < 2:
+            raise InputError(f"class {name!r} has too few readable images in train ({count}): give it 2 or more")
+    for part, images in found.parts.items():
+        if not len(images):
+            raise InputError(f"the {part} part has no readable image: add some")
 
 
-def _data_set(name: str, classes: tuple[str, ...], parts: dict[str, Images], augment: Augment) -> DataSet:
-    mean, std = _statistics(parts["train"].pixels)
-    return DataSet(name, classes, parts["train"], parts["val"], parts["test"], mean, std, augment)
+def _warn_missing(found: _Found) -> None:
+    """Of the classes that a part does not have."""
+    for part, images in found.parts.items():
+        present = set(images.labels.tolist())
+        missing = [name for label, name in enumerate(found.classes) if label not in present]
+        if missing:
+            _warn(f"{_some('class', missing)} without images in {part}: accuracy there does not count it")
 
 
-def _statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel in [0, 1] units, exact, from a histogram of the bytes."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.zeros(pixels.shape[1], 256, dtype=torch.float64)
-    for some in torch.split(pixels, 4096):  # bincount makes int64 of the bytes: some at a time
-        counts += torch.stack([torch.bincount(plane.flatten(), minlength=256) for plane in some.unbind(1)])
-    shares = counts / counts.sum(1, keepdim=True)
-    mean = shares @ levels
-    variance = (shares * (levels - mean[:, None]) ** 2).sum(1)
-    return mean.float(), variance.sqrt().clamp(min=1 / 255).float()
+def _some(noun: str, names: Sequence[str]) -> str:
+    """``class 'a'``; ``class 'a', 'b', 'c' and 2 more``."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{noun} {', '.join(map(repr, names[:NAMED]))}{more}"
+
+
+def _warn(line: str) -> None:
+    """With the caller of `load_data` as its place."""
+    warnings.warn(line, stacklevel=4)
+
+
+def _cpus() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

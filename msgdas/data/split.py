@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 from torch import Tensor
 
 from msgdas.errors import InputError
 
-__all__ = ["hold_out"]
+__all__ = ["hold_out", "split"]
 
 
 def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:
@@ -58,3 +59,31 @@ def _refuse_small(counts: Sequence[int], classes: Sequence[str], least: int, pur
     name, count = min(zip(classes, counts), key=lambda pair: pair[1])
     if count < least:
         raise InputError(f"class {name!r} has too few images ({count}) to be {purpose}: give it {least} or more")
+
+
+def split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Disjoint random indices of ``size`` images twice, each class in proportion and at least once in both.
+
+    Args:
+        labels: int64 ``(N,)``, each class twice or more; ``size`` is from the number of classes to ``N // 2``.
+    """
+    splitter = StratifiedShuffleSplit(1, train_size=size, test_size=size, random_state=seed)
+    first, second = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
+    others = np.setdiff1d(np.arange(len(labels)), np.concatenate([first, second]))
+    order = np.concatenate([first, second, others])
+    _complete(order, slice(0, size), labels.numpy())
+    _complete(order, slice(size, 2 * size), labels.numpy())
+    return torch.from_numpy(order[:size]), torch.from_numpy(order[size : 2 * size])
+
+
+def _complete(order: npt.NDArray[np.int64], part: slice, labels: npt.NDArray[np.int64]) -> None:
+    """Swap an image of each class that ``order[part]`` lacks with one of the part's largest class, in place.
+
+    The last one of the class comes: from the other half only if that has all of the class, so two or more.
+    """
+    for missing in np.setdiff1d(labels, labels[order[part]]):
+        inside = labels[order[part]]
+        largest = np.bincount(inside).argmax()
+        out = part.start + np.flatnonzero(inside == largest)[-1]
+        into = np.flatnonzero(labels[order] == missing)[-1]
+        order[[out, into]] = order[[into, out]]

@@ -43,6 +43,12 @@ TRAIN_COLUMNS = {
     "lr": "lr",
     "seconds": "seconds",
 }
+ACCURACIES = {
+    "test_accuracy": "test accuracy",
+    "top5_accuracy": "test accuracy, top 5",
+    "mean_class_accuracy": "test accuracy, mean over classes",
+    "val_accuracy": "validation accuracy",
+}
 
 
 def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path:
@@ -142,6 +148,8 @@ def _context(run: Run, graphs: Sequence[CellGraph]) -> Record:
         "data": settings.get("data"),
         "seed": settings.get("seed"),
         "genotype": _genotype(run),
+        "ranked": [one for one in _list(run.genotype.get("ranked")) if isinstance(one, dict)],
+        "accuracies": ACCURACIES,
         "result": run.result,
         "params": run.result.get("params", run.genotype.get("params")),
         "macs": run.result.get("macs", run.genotype.get("macs")),
@@ -162,6 +170,10 @@ def _context(run: Run, graphs: Sequence[CellGraph]) -> Record:
 
 def _object(value: object) -> Record:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _as_given(value: object) -> str:

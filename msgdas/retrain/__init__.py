@@ -1,6 +1,7 @@
 """Training a found network from scratch, and testing it once."""
 
-from msgdas.retrain.train import Recipe, retrain
+from msgdas.retrain.recipe import RECIPES, Recipe
+from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import TrainedNetwork, load
 
-__all__ = ["Recipe", "TrainedNetwork", "load", "retrain"]
+__all__ = ["RECIPES", "Recipe", "TrainedNetwork", "load", "retrain"]

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
-from msgdas.data import Batches, DataSet
-from msgdas.errors import InputError
-from msgdas.runs import Run, stop_on_signals
-from msgdas.search.loop import Means, Stopped
-from msgdas.search.schedules import cosine, linear
+from msgdas.data import AnyImages, Batches, DataSet
+from msgdas.data.augment import Augment
+from msgdas.finite import refuse_not_finite
+from msgdas.lasting import Place, go_on, random_states, resume, set_random_states
+from msgdas.retrain.recipe import Recipe
+from msgdas.runs import Run
 from msgdas.search.search import Batch
 
-__all__ = ["Recipe", "retrain"]
+__all__ = ["measure", "retrain", "training_loss"]
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a found network is trained.
-
-    Attributes:
-        lr: peak learning rate of SGD with Nesterov momentum; it rises over the first 5 % of the steps, then falls as
-        a cosine.
-        label_smoothing: of the training loss.
-    """
-
-    epochs: int = 60
-    batch_size: int = 64
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    clip: float = 5.0
-
-    def lr_at(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1]."""
-        rise = 0.05
-        if progress < rise:
-            return linear(self.lr / 10, self.lr)(progress / rise)
-        return cosine(self.lr, 0.0)((progress - rise) / (1 - rise))
+Output = Tensor | tuple[Tensor, Tensor]
 
 
 def retrain(
@@ -65,151 +41,185 @@ def retrain(
     """Train on the whole training part, keep the epoch that is best on validation, test it once.
 
     Args:
-        network: is left with the weights of its best epoch.
+        network: gives ``(B, classes)`` logits; in training mode, if it has an auxiliary head, the pair of its logits
+            and the head's. Drop path is every `torchvision.ops.StochasticDepth` in it. It is left in evaluation mode
+            with the weights of its best epoch.
         run: where metrics and checkpoints go, and where an interrupted training goes on from, bit for bit on a CPU.
         on_step: gets epoch, step (both from 0) and the steps of an epoch.
 
     Returns:
-        ``test_accuracy``, ``val_accuracy`` (fractions), ``best_epoch``, ``epochs``, ``seconds``, ``per_class`` (test
-        accuracy of each class) and ``confusion`` (test counts, rows are true classes).
+        ``test_accuracy``, ``top5_accuracy`` (only of more than 5 classes), ``mean_class_accuracy`` (mean of
+        ``per_class``), all on test, and ``val_accuracy``, as fractions; ``best_epoch``, ``epochs``, ``seconds``,
+        ``per_class`` (test accuracy of each class) and ``confusion`` (test counts, rows are true classes).
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the last whole epoch is saved.
-        InputError: the loss is not a number.
+        Stopped: SIGINT or SIGTERM came; the step was finished and saved.
+        InputError: something is not a number; the last checkpoint is kept.
     """
-    if recipe.epochs < 1:
-        raise InputError(f"epochs={recipe.epochs}: use 1 or more")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    common: dict[str, Any] = {"mean": data.mean, "std": data.std, "seed": seed, "device": device}
-    train = Batches(data.train, recipe.batch_size, augment=data.augment, **common)
-    state = _State(network, recipe)
-    state.resume(run)
-    with stop_on_signals() as stop:
-        while state.epoch < recipe.epochs:
-            record = _epoch(state, recipe, train, on_step, stop_requested=lambda: stop.requested)
-            val_loss, predicted, labels = _predict(network, _ordered(data.val, **common))
-            record |= {"val_loss": val_loss, "val_accuracy": float((predicted == labels).float().mean())}
-            record["seconds"] = round(state.elapsed(), 3)
-            state.end_epoch(record, run)
-            if on_epoch:
-                on_epoch(record)
-            if stop.requested is not None and state.epoch < recipe.epochs:
-                raise Stopped(stop.requested)
-    network.load_state_dict(state.best)
-    _, predicted, labels = _predict(network, _ordered(data.test, **common))
+    train = _batches(data.train, data, recipe, device, augment=_augment(data, recipe), seed=seed)
+    val, test = (_batches(part, data, recipe, device, shuffle=False, drop_last=False) for part in (data.val, data.test))
+    weights = data.class_weights().to(device) if recipe.class_weights == "balanced" else None
+    training = _Training(network, recipe, recipe.epochs * len(train), weights)
+    place = resume(training, run, len(train))
+    go_on(
+        training,
+        place,
+        _steps(training, place, train),
+        epochs=recipe.epochs,
+        end_epoch=lambda: _end_epoch(training, place, val),
+        run=run,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
+    network.load_state_dict(training.best)
+    logits, labels = _predict(network, test.epoch(0))
     return {
-        "test_accuracy": float((predicted == labels).double().mean()),
-        "val_accuracy": state.best_accuracy,
-        "best_epoch": state.best_epoch,
+        "val_accuracy": training.best_accuracy,
+        "best_epoch": training.best_epoch,
         "epochs": recipe.epochs,
-        "seconds": round(state.elapsed(), 1),
-        **_by_class(predicted, labels, data.classes),
+        "seconds": round(place.elapsed(), 1),
+        **measure(logits, labels, data.classes),
     }
 
 
-class _State:
-    """All that a training is."""
+class _Training:
+    """All that a training is, and its step.
 
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        self.network = network
+    Args:
+        steps: of the whole training.
+        weights: ``(classes,)`` of the loss.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, steps: int, weights: Tensor | None) -> None:
+        self.network, self.recipe, self.steps, self.weights = network, recipe, steps, weights
         self.optimizer = torch.optim.SGD(
             network.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=True,
+            nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        self.epoch, self.best_epoch, self.best_accuracy, self.best = 0, 0, -1.0, network.state_dict()
-        self.seconds, self._started = 0.0, time.monotonic()
+        self.best_epoch, self.best_accuracy, self.best = 0, -1.0, dict[str, Tensor]()
+        self._drops = [m for m in network.modules() if isinstance(m, StochasticDepth)]
 
-    def elapsed(self) -> float:
-        return self.seconds + time.monotonic() - self._started
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode, and the epoch's drop path; ``epoch`` from 0."""
+        self.network.train()
+        for module in self._drops:
+            module.p = self.recipe.drop_path_at(epoch)
 
-    def end_epoch(self, record: Record, run: Run | None) -> None:
-        self.epoch += 1
-        if record["val_accuracy"] >= self.best_accuracy:  # of equals the later, which was trained longer
-            self.best_epoch, self.best_accuracy = self.epoch, record["val_accuracy"]
+    def step(self, batch: Batch, done: int) -> dict[str, float]:
+        """One step of SGD, the first with ``done`` = 0; gives ``train_loss`` and ``train_accuracy``.
+
+        Raises:
+            InputError: loss or gradient is not a number; the weights are as before.
+        """
+        x, labels = batch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr_at(done / max(1, self.steps - 1))
+        output = self.network(x)
+        loss = training_loss(output, labels, self.recipe, self.weights)
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        logits = output[0] if isinstance(output, tuple) else output
+        accuracy = (logits.detach().argmax(-1) == labels).float().mean()
+        names = ("train_loss", "train_accuracy", "weight_gradient")
+        values = dict(zip(names, torch.stack([loss.detach(), accuracy, norm]).tolist()))
+        refuse_not_finite(done + 1, values, {"weight": self.network.named_parameters()})
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {name: values[name] for name in names[:2]}
+
+    def keep_best(self, epoch: int, accuracy: float) -> None:
+        """Keep the weights of ``epoch`` (from 1) if none was better; of equals the later, which was trained longer."""
+        if accuracy >= self.best_accuracy:
+            self.best_epoch, self.best_accuracy = epoch, accuracy
             self.best = deepcopy(self.network.state_dict())
-        if run:
-            run.log(record)
-            run.save(
-                {
-                    "network": self.network.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "epoch": self.epoch,
-                    "best": self.best,
-                    "best_epoch": self.best_epoch,
-                    "best_accuracy": self.best_accuracy,
-                    "seconds": self.elapsed(),
-                    "rng": torch.get_rng_state(),
-                }
-            )
 
-    def resume(self, run: Run | None) -> None:
-        state = run.load() if run else None
-        if run:
-            run.cut_metrics(state["epoch"] if state else 0)
-        if state is None:
-            return
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_accuracy": self.best_accuracy,
+            **random_states(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        self.epoch, self.best, self.seconds = state["epoch"], state["best"], state["seconds"]
-        self.best_epoch, self.best_accuracy = state["best_epoch"], state["best_accuracy"]
+        self.best, self.best_epoch, self.best_accuracy = state["best"], state["best_epoch"], state["best_accuracy"]
+        set_random_states(state)
 
 
-def _epoch(
-    state: _State,
-    recipe: Recipe,
-    train: Batches,
-    on_step: Callable[[int, int, int], None] | None,
-    stop_requested: Callable[[], int | None],
-) -> Record:
-    state.network.train()
-    means, total, lr = Means(), recipe.epochs * len(train), 0.0
-    for step, (x, labels) in enumerate(train.epoch(state.epoch)):
-        signal = stop_requested()
-        if signal is not None and step > 0:
-            raise Stopped(signal)
-        lr = recipe.lr_at((state.epoch * len(train) + step) / max(1, total - 1))
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        logits = state.network(x)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        accuracy = (logits.detach().argmax(-1) == labels).float().mean()
-        values = torch.stack([loss.detach(), accuracy]).tolist()
-        if values[0] != values[0]:
-            raise InputError(f"train_loss is not a number in epoch {state.epoch + 1}, step {step}: lower --lr")
-        means.add({"train_loss": values[0], "train_accuracy": values[1]})
-        if on_step:
-            on_step(state.epoch, step, len(train))
+def training_loss(output: Output, labels: Tensor, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
+    """Cross entropy, plus ``auxiliary`` times that of the auxiliary head.
+
+    Args:
+        output: ``(B, classes)`` logits, or the pair of them and the auxiliary head's.
+        labels: ``(B,)`` int64.
+        weights: ``(classes,)``, of each class.
+    """
+    heads = output if isinstance(output, tuple) else (output,)
+    losses = [F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing) for logits in heads]
+    return losses[0] + recipe.auxiliary * losses[1] if recipe.auxiliary and len(losses) > 1 else losses[0]
+
+
+def measure(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
+    """What `retrain` tells of the test part, from ``(N, classes)`` logits and ``(N,)`` labels."""
+    predicted = logits.argmax(-1)
+    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
+    per_class = {n: float(row[i] / row.sum()) for i, (n, row) in enumerate(zip(classes, confusion)) if row.sum()}
+    found: Record = {"test_accuracy": _accuracy(predicted, labels)}
+    if len(classes) > 5:
+        top5 = (logits.topk(5).indices == labels[:, None]).any(-1)
+        found["top5_accuracy"] = float(top5.double().mean())
+    found["mean_class_accuracy"] = sum(per_class.values()) / len(per_class)
+    return found | {"per_class": per_class, "confusion": confusion.tolist()}
+
+
+def _augment(data: DataSet, recipe: Recipe) -> Augment:
+    return replace(data.augment, cutout=round(recipe.cutout * data.image_size)) if recipe.cutout else data.augment
+
+
+def _batches(images: AnyImages, data: DataSet, recipe: Recipe, device: str | torch.device, **more: Any) -> Batches:
+    return Batches(images, recipe.batch_size, mean=data.mean, std=data.std, device=device, **more)
+
+
+def _steps(training: _Training, place: Place, train: Batches) -> Iterator[dict[str, float]]:
+    """The steps still to do, each done when it is asked for."""
+    for epoch in range(place.epoch, training.recipe.epochs):
+        training.begin_epoch(epoch)
+        for batch in train.epoch(epoch, place.step):
+            yield training.step(batch, place.done)
+
+
+def _end_epoch(training: _Training, place: Place, val: Batches) -> Record:
+    """The epoch's record; its weights are kept if they are the best."""
+    logits, labels = _predict(training.network, val.epoch(0))
+    accuracy = _accuracy(logits.argmax(-1), labels)
+    training.keep_best(place.epoch + 1, accuracy)
     return {
-        "epoch": state.epoch + 1,
-        "train_loss": means.get("train_loss"),
-        "train_accuracy": means.get("train_accuracy"),
-        "lr": lr,
+        "epoch": place.epoch + 1,
+        "train_loss": place.means.get("train_loss"),
+        "train_accuracy": place.means.get("train_accuracy"),
+        "lr": training.optimizer.param_groups[0]["lr"],
+        "val_loss": float(F.cross_entropy(logits, labels)),
+        "val_accuracy": accuracy,
+        "seconds": round(place.elapsed(), 3),
     }
 
 
-def _ordered(images: Any, **common: Any) -> Iterable[Batch]:
-    return Batches(images, 500, shuffle=False, drop_last=False, **common).epoch(0)
-
-
 @torch.no_grad()
-def _predict(network: nn.Module, batches: Iterable[Batch]) -> tuple[float, Tensor, Tensor]:
-    """Mean loss, predicted classes ``(N,)``, true classes ``(N,)``."""
+def _predict(network: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """``(N, classes)`` logits and ``(N,)`` labels, on the CPU."""
     network.eval()
-    logits, labels = zip(*((network(x), y) for x, y in batches), strict=True)
-    all_logits, all_labels = torch.cat(logits), torch.cat(labels)
-    return float(F.cross_entropy(all_logits, all_labels)), all_logits.argmax(-1).cpu(), all_labels.cpu()
+    logits, labels = zip(*((network(x).cpu(), y.cpu()) for x, y in batches))
+    return torch.cat(logits), torch.cat(labels)
 
 
-def _by_class(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
-    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
-    per_class = {name: confusion[i, i] / confusion[i].sum() for i, name in enumerate(classes) if confusion[i].sum()}
-    return {"per_class": {name: float(value) for name, value in per_class.items()}, "confusion": confusion.tolist()}
+def _accuracy(predicted: Tensor, labels: Tensor) -> float:
+    return float((predicted == labels).double().mean())

@@ -48,7 +48,8 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: a path that is no image.
         """
-        pixels = decode(image, self.description["in_channels"], self.description["image_size"])[None]
+        size = self.description["size"]
+        pixels = decode(image, size["in_channels"], size["image_size"])[None]
         device = next(self.network.parameters()).device
         probabilities = self(pixels.to(device)).softmax(-1)[0].tolist()
         pairs = zip(self.classes, probabilities, strict=True)
@@ -77,10 +78,8 @@ def load(path: str | Path) -> TrainedNetwork:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         genotype = Genotype.from_dict(description["genotype"])
-        sizes = ("channels", "cells", "in_channels", "image_size")
-        network = find_space(genotype.space).network(
-            genotype, classes=len(description["classes"]), **{name: description[name] for name in sizes}
-        )
+        space = find_space(genotype.space)
+        network = space.network(genotype, classes=len(description["classes"]), **description["size"])
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).partition("\n")[0]

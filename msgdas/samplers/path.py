@@ -48,17 +48,16 @@ class Argmax:
 class Fixed:
     """Always the sub-graph of a genotype.
 
+    Choices inside edges that the genotype does not keep may stay undecided; they never run.
+
     Raises:
-        InputError: the genotype lacks a searched choice, or keeps a candidate that the choice has not.
+        InputError: the genotype decides what is no choice of the network, or keeps a candidate that the choice has not.
     """
 
     genotype: Genotype
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        kept = dict(self.genotype.choices)
-        for name in alphas.names:
-            if name not in kept:
-                raise InputError(f"genotype {self.genotype} does not decide choice {name!r} of this network")
+        kept = self.genotype.decisions()
         for name in kept.keys() - alphas.labels.keys():
             raise InputError(f"genotype {self.genotype} decides {name!r}, which is no choice of this network")
         like = alphas[alphas.names[0]].detach()

@@ -9,43 +9,18 @@ from typing import Any
 
 import torch
 
-from msgdas.data import Batches, DataSet, Images
+from msgdas.data import Batches, DataSet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.runs import Run, stop_on_signals
+from msgdas.lasting import Place, Stopped, go_on, resume
+from msgdas.runs import Run
 from msgdas.search.schedules import at
 from msgdas.search.search import Batch, Search
 
-__all__ = ["Means", "Stopped", "estimate_seconds", "fit"]
+__all__ = ["Stopped", "estimate_seconds", "fit", "validation_batches"]
 
 Record = dict[str, Any]
 MONITORED = 2000  # images of the validation part that each epoch's derived sub-graph is measured on
-CHECKPOINT_SECONDS = 600.0  # a checkpoint at every epoch's end, and within an epoch at least this often
-
-
-class Stopped(Exception):
-    """A signal ended the loop after a whole step; the run is saved. ``signal``: its number."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}")
-        self.signal = signal
-
-
-class Means:
-    """Running means by name, which a checkpoint can hold."""
-
-    def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
-        self.sums = sums or {}
-
-    def add(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            total = self.sums.setdefault(name, [0.0, 0.0])
-            total[0] += value
-            total[1] += 1
-
-    def get(self, name: str) -> float | None:
-        total, count = self.sums.get(name, (0.0, 0.0))
-        return total / count if count else None
 
 
 def fit(
@@ -77,39 +52,29 @@ def fit(
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the step was finished and saved.
-        InputError: the loss is not a number; the last checkpoint is kept.
+        InputError: something is not a number; the last checkpoint is kept.
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs}: use 1 or more")
     search.to(device)
     halves = data.halves(seed, images)
-    train, valid = (
-        _batches(half, data, batch_size, seed + part, device, train=True) for part, half in enumerate(halves)
-    )
-    monitor = _batches(data.val, data, 250, seed, device, train=False)
+    common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": data.augment, "device": device}
+    train, valid = (Batches(half, batch_size, seed=seed + part, **common) for part, half in enumerate(halves))
+    monitor = validation_batches(data, seed, device, limit=MONITORED)
     search.steps = epochs * len(train)
-    place = _resume(search, run)
+    place = resume(search, run, len(train))
     if on_start:
         on_start(estimate_seconds(search, train, valid))
-    with stop_on_signals() as stop:
-        for train_batch, valid_batch in _pairs(search, train, valid, place, epochs):
-            metrics = search.step(train_batch, valid_batch)
-            _refuse_nan(metrics, search.done)
-            place.advance(metrics)
-            if on_step:
-                on_step(place.epoch, place.step - 1, len(train))
-            epoch_over = place.step == len(train)
-            if epoch_over:
-                record = _record(search, place, monitor)
-                if run:
-                    run.log(record)
-                if on_epoch:
-                    on_epoch(record)
-                place.next_epoch()
-            if run and (epoch_over or stop.requested or place.since_save() > CHECKPOINT_SECONDS):
-                place.save(search, run)
-            if stop.requested and place.epoch < epochs:
-                raise Stopped(stop.requested)
+    go_on(
+        search,
+        place,
+        (search.step(*batches) for batches in _pairs(search, train, valid, place, epochs)),
+        epochs=epochs,
+        end_epoch=lambda: _record(search, place, monitor),
+        run=run,
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
     return search.derive()
 
 
@@ -130,46 +95,8 @@ def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
     return seconds
 
 
-class _Place:
-    """Where a search stands: epoch, step of the epoch, the epoch's means so far."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        self.lines, self.seconds = int(state["lines"]), float(state["seconds"])
-        self.means = Means(state["means"])
-        self._started = self._saved = time.monotonic()
-
-    def elapsed(self) -> float:
-        return self.seconds + time.monotonic() - self._started
-
-    def since_save(self) -> float:
-        return time.monotonic() - self._saved
-
-    def advance(self, metrics: dict[str, float]) -> None:
-        self.step += 1
-        self.means.add(metrics)
-
-    def next_epoch(self) -> None:
-        self.epoch, self.step, self.means, self.lines = self.epoch + 1, 0, Means(), self.lines + 1
-
-    def save(self, search: Search, run: Run) -> None:
-        place = {"epoch": self.epoch, "step": self.step, "lines": self.lines, "means": self.means.sums}
-        run.save({"search": search.state_dict(), **place, "seconds": self.elapsed()})
-        self._saved = time.monotonic()
-
-
-def _resume(search: Search, run: Run | None) -> _Place:
-    state = run.load() if run else None
-    if run:
-        run.cut_metrics(state["lines"] if state else 0)
-    if state is None:
-        return _Place({"epoch": 0, "step": 0, "lines": 0, "seconds": 0.0, "means": {}})
-    search.load_state_dict(state["search"])
-    return _Place(state)
-
-
 def _pairs(
-    search: Search, train: Batches, valid: Batches, place: _Place, epochs: int
+    search: Search, train: Batches, valid: Batches, place: Place, epochs: int
 ) -> Iterator[tuple[Batch, Batch | None]]:
     """The steps still to do: a training batch and, once the warm-up is over, the validation batch of the same index."""
     for epoch in range(place.epoch, epochs):
@@ -182,21 +109,22 @@ def _pairs(
                 yield batch, next(valid_batches)
 
 
-def _batches(
-    images: Images, data: DataSet, batch_size: int, seed: int, device: str | torch.device, *, train: bool
+def validation_batches(
+    data: DataSet, seed: int, device: str | torch.device = "cpu", *, limit: int | None = None
 ) -> Batches:
-    augment = data.augment if train else None
-    images = images if train else images.take(_some(len(images), seed))
-    return Batches(
-        images, batch_size, mean=data.mean, std=data.std, augment=augment, seed=seed, drop_last=train, device=device
-    )
+    """Images of the validation part for `Search.evaluate`.
+
+    They are shuffled: a sub-graph is normalised with the statistics of each batch, and is at chance on a batch of one
+    class.
+
+    Args:
+        limit: take that many, at random; default: all.
+    """
+    some = torch.randperm(len(data.val), generator=torch.Generator().manual_seed(seed))[:limit]
+    return Batches(data.val.take(some), 250, mean=data.mean, std=data.std, seed=seed, drop_last=False, device=device)
 
 
-def _some(count: int, seed: int) -> torch.Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:MONITORED]
-
-
-def _record(search: Search, place: _Place, monitor: Batches) -> Record:
+def _record(search: Search, place: Place, monitor: Batches) -> Record:
     genotype = search.derive()
     progress = (search.done - 1) / max(1, search.steps - 1)
     probabilities = {name: p.tolist() for name, p in search.alphas.probabilities().items()}
@@ -216,11 +144,3 @@ def _record(search: Search, place: _Place, monitor: Batches) -> Record:
         "lr": at(search.weight_lr, progress),
         "seconds": round(place.elapsed(), 3),
     }
-
-
-def _refuse_nan(metrics: dict[str, float], step: int) -> None:
-    for name, value in metrics.items():
-        if value != value:
-            raise InputError(
-                f"{name} is not a number at step {step}: lower the learning rate; the last checkpoint is kept"
-            )

@@ -15,7 +15,9 @@ from torch.optim import SGD, Adam, Optimizer
 from msgdas.alphas import Alphas
 from msgdas.derive import derive
 from msgdas.errors import InputError
+from msgdas.finite import refuse_not_finite
 from msgdas.genotype import Genotype
+from msgdas.lasting import random_states, set_random_states
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, Sampler
@@ -156,14 +158,17 @@ class Search:
         Returns:
             Means over the K sub-graphs: ``train_loss``, ``train_accuracy``, and after warm-up ``valid_loss``,
             ``valid_accuracy`` and, with a teacher, ``teacher_accuracy``.
+
+        Raises:
+            InputError: an alpha, a gate, a weight or a loss is not a number; the optimizer has not stepped with it.
         """
         self.net.train()
         seen = _Seen()
         if not self.warming_up and self.hypergradient is not None and valid is not None:
             self._alpha_step(valid, seen)
-        self._weight_step(train, seen)
+        means = self._weight_step(train, seen)
         self.done += 1
-        return seen.means()
+        return means
 
     def _alpha_step(self, batch: Batch, seen: _Seen) -> None:
         assert self.hypergradient is not None
@@ -176,10 +181,13 @@ class Search:
             self.hypergradient(AlphaStep(self.net, self.alphas, subgraphs, objective, self.parallel))
         for penalty in self.penalties:
             penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
+        grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
+        if grads:
+            self._means(seen, subgraphs, alpha_gradient=nn.utils.get_total_norm(grads))
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad(set_to_none=True)
 
-    def _weight_step(self, batch: Batch, seen: _Seen) -> None:
+    def _weight_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
         with torch.no_grad():
             subgraphs = self.draw(self.weight_sampler)
         guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
@@ -187,9 +195,22 @@ class Search:
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
         self._set_drop(at(self.drop, self.progress))
         mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        means = self._means(seen, subgraphs, weight_gradient=norm)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)  # what does not run next time has no gradient, not zeros
+        return means
+
+    def _means(self, seen: _Seen, subgraphs: list[SubGraph], **norms: Tensor) -> dict[str, float]:
+        """The means of what was seen, if they and the gradients' ``norms`` are numbers; one device sync."""
+        means = seen.means(norms)
+        suspects = {
+            "alpha": self.alphas.logits.items(),
+            "gate": ((name, gate.weights) for subgraph in subgraphs for name, gate in subgraph.items()),
+            "weight": self.net.named_parameters(),
+        }
+        refuse_not_finite(self.done + 1, means, suspects)
+        return {name: value for name, value in means.items() if name not in norms}
 
     def draw(self, sampler: Sampler) -> list[SubGraph]:
         """The sub-graphs of one step; uniform ones during warm-up."""
@@ -230,7 +251,8 @@ class Search:
 
     @torch.no_grad()
     def evaluate(self, genotype: Genotype, batches: Iterable[Batch]) -> float:
-        """Accuracy (a fraction) of a sub-graph with the shared weights, normalised with batch statistics."""
+        """Accuracy (a fraction) of a sub-graph with the shared weights, normalised with batch statistics: ``batches``
+        must mix the classes."""
         (subgraph,) = Fixed(genotype)(self.alphas)
         correct = count = 0
         was_training = self.net.training
@@ -275,8 +297,7 @@ class Search:
             "done": self.done,
             "steps": self.steps,
             "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **random_states(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -287,9 +308,7 @@ class Search:
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.done, self.steps = state["done"], state["steps"]
         self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        set_random_states(state)
 
 
 class _Seen:
@@ -305,11 +324,11 @@ class _Seen:
         if isinstance(logits, Tensor) and logits.ndim == 2 and not labels.is_floating_point():
             self.add(f"{part}_accuracy", (logits.detach().argmax(-1) == labels).float().mean())
 
-    def means(self) -> dict[str, float]:
-        if not self._values:
-            return {}
-        means = torch.stack([torch.stack(v).float().mean() for v in self._values.values()]).tolist()
-        return dict(zip(self._values, means, strict=True))
+    def means(self, more: Mapping[str, Tensor]) -> dict[str, float]:
+        """With ``more`` scalars at the end."""
+        means = [torch.stack(v).float().mean() for v in self._values.values()]
+        means += [value.float() for value in more.values()]
+        return dict(zip([*self._values, *more], torch.stack(means).tolist(), strict=True))
 
 
 def _plain(value: Any) -> Any:

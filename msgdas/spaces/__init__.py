@@ -10,7 +10,7 @@ from torch import nn
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.report.graph import CellGraph
-from msgdas.spaces import nasbench201
+from msgdas.spaces import darts, nasbench201
 
 __all__ = ["SPACES", "Space", "find_space"]
 
@@ -22,7 +22,9 @@ class Space:
     Attributes:
         supernet: ``(channels, cells, classes, in_channels, image_size) ->`` a network with choices.
         network: ``(genotype, channels, cells, classes, in_channels, image_size) ->`` the evaluation network.
-        search_size, network_size: default ``channels`` and ``cells`` of the two.
+        search_size: default ``channels`` and ``cells`` of the super-net.
+        network_size: the same of the evaluation network, for an image size.
+        cells: what ``cells`` counts.
     """
 
     name: str
@@ -33,7 +35,8 @@ class Space:
     from_string: Callable[[str], Genotype]
     graphs: Callable[[Genotype], list[CellGraph]]
     search_size: Mapping[str, int]
-    network_size: Mapping[str, int]
+    network_size: Callable[[int], dict[str, int]]
+    cells: str
 
 
 SPACES: dict[str, Space] = {
@@ -46,7 +49,20 @@ SPACES: dict[str, Space] = {
         nasbench201.from_string,
         nasbench201.graphs,
         {"channels": 8, "cells": 1},
-        {"channels": 16, "cells": 5},
+        lambda image_size: {"channels": 16, "cells": 5},
+        "a stage",
+    ),
+    "darts": Space(
+        "darts",
+        "normal and reduction cell of 4 nodes, 2 inputs each, 8 operations",
+        darts.supernet,
+        darts.network,
+        darts.to_string,
+        darts.from_string,
+        darts.graphs,
+        {"channels": 16, "cells": 8},
+        darts.network_size,
+        "in all",
     ),
 }
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from msgdas import InputError, load_data
-from msgdas.data import Augment, Batches, Images, augment, decode, normalise
+from msgdas.data import Augment, Batches, DataSet, Images, augment, decode, normalise
 
 GREY = torch.full((3,), 127, dtype=torch.uint8)
 
@@ -103,6 +103,37 @@ def test_halves_are_disjoint_stratified_and_seeded():
     assert len(data.halves(0, 100)[1]) == 100
     with pytest.raises(InputError, match="images=5"):
         data.halves(0, 5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("limit", [6, 7, 20, None])
+def test_the_rarest_class_is_in_both_halves(seed, limit):
+    labels = torch.cat([torch.zeros(900), torch.ones(60), torch.arange(2, 6).repeat_interleave(2)]).long()
+    pixels = torch.arange(len(labels)).view(-1, 1, 1, 1)
+    part = Images(pixels, labels)
+    data = DataSet("x", tuple("abcdef"), part, part, part, torch.zeros(1), torch.ones(1), Augment())
+    first, second = data.halves(seed, limit)
+    for half in (first, second):
+        assert half.labels.unique().tolist() == list(range(6))
+        assert torch.equal(half.labels, labels[half.pixels.flatten()])
+    assert len(first) == len(second) == (limit or 484)
+    assert len({*first.pixels.flatten().tolist(), *second.pixels.flatten().tolist()}) == 2 * len(first)
+    assert torch.equal(first.pixels, data.halves(seed, limit)[0].pixels)
+
+
+def test_class_weights_are_balanced():
+    part = Images(images(10).pixels, torch.tensor([0] * 6 + [1] * 3 + [2]))
+    data = DataSet("x", tuple("abc"), part, part, part, torch.zeros(3), torch.ones(3), Augment())
+    weights = data.class_weights()
+    assert (weights.dtype, weights.shape) == (torch.float32, (3,))
+    torch.testing.assert_close(weights, 10 / (3 * torch.tensor([6.0, 3.0, 1.0])))
+    torch.testing.assert_close(weights[part.labels].mean(), torch.tensor(1.0))
+
+
+def test_a_batch_has_images():
+    for size in (0, -1):
+        with pytest.raises(InputError, match=f"^batch_size={size}: use 1 or more$"):
+            Batches(images(), size, mean=torch.zeros(3), std=torch.ones(3))
 
 
 def folder(root, layout, n=10, size=(9, 9), mode="RGB"):

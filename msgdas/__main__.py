@@ -1,0 +1,5 @@
+"""``python -m msgdas``: the command line."""
+
+from msgdas.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""What to run first on a folder of images, and why."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Proposal", "propose"]
+
+SIDES = (32, 48, 64, 96, 128, 160, 224)  # that are proposed
+# From nasbench201, batch 64, one thread: time of a step relative to 32 pixels 0.8 (64), 1.1 (128), 2.4 (160), 2.2 (224)
+LARGEST_ON_CPU = 128
+LARGE_SPACE = 2000  # training images from which the larger space is proposed: a rule of thumb
+LEAST_STEPS, LEAST_EPOCHS = 1500, 20  # of a search
+BATCH, LEAST_BATCH, STEPS_OF_EPOCH = 64, 8, 8
+BALANCE = 3.0  # largest class : smallest class above which classes are weighted
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to run.
+
+    Attributes:
+        commands: lines for a POSIX shell.
+        reasons: option with its value → why, one line.
+        memory_needed, memory_free: bytes of all images as pixels, and of what the machine has left.
+        in_memory: whether they take at most half of that; else they are read from disk in every epoch.
+    """
+
+    commands: tuple[str, ...]
+    reasons: dict[str, str]
+    memory_needed: int
+    memory_free: int
+    in_memory: bool
+
+
+def propose(
+    folder: str,
+    *,
+    train: int,
+    images: int,
+    channels: int,
+    median_side: int,
+    imbalance: float | None,
+    memory_free: int,
+    gpu: bool,
+) -> Proposal:
+    """The first search and training for a folder.
+
+    Args:
+        train, images: in the training part, and in all parts.
+        median_side: of the shorter sides, in pixels.
+        imbalance: training images of the largest class for one of the smallest, where that has any.
+        memory_free: bytes.
+        gpu: whether the machine has one.
+    """
+    half = train // 2
+    side, why_side = _side(median_side, gpu)
+    space, why_space = _space(train, gpu)
+    batch, why_batch = _batch(half)
+    steps = max(1, half // batch)
+    epochs = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
+    options = {
+        ("--space", space): why_space,
+        ("--image-size", str(side)): why_side,
+        ("--epochs", str(epochs)): f"of {steps:,} steps: at least {LEAST_EPOCHS}, and {LEAST_STEPS:,} steps in all",
+        ("--batch-size", str(batch)): why_batch,
+    }
+    weights = ("--class-weights", "balanced") if imbalance and imbalance > BALANCE else ()
+    if weights:
+        options[weights] = f"the largest class is {imbalance:.1f} × the smallest"
+    data = folder if os.sep in folder else f"./{folder}"  # 'digits' alone is a data set
+    out = f"runs/{Path(folder).resolve().name}"
+    search = ["msgdas", "search", "--data", data, *(word for option in options for word in option), "--out", out]
+    needed = images * channels * side**2
+    return Proposal(
+        commands=(shlex.join(search), shlex.join(["msgdas", "train", out])),
+        reasons={" ".join(option): why for option, why in options.items()},
+        memory_needed=needed,
+        memory_free=memory_free,
+        in_memory=needed <= memory_free // 2,
+    )
+
+
+def _side(median_side: int, gpu: bool) -> tuple[int, str]:
+    fitting = max((s for s in SIDES if s <= median_side), default=SIDES[0])
+    side = fitting if gpu else min(fitting, LARGEST_ON_CPU)
+    why = f"the shorter sides' median is {median_side:,}"
+    return side, f"{why}; a larger one doubles a CPU's time" if side < fitting else why
+
+
+def _space(train: int, gpu: bool) -> tuple[str, str]:
+    """Rules of thumb, but for the time, which was measured with the default super-nets on one thread."""
+    if train < LARGE_SPACE:
+        return "nasbench201", f"the smaller space, for under {LARGE_SPACE:,} training images"
+    if not gpu:
+        return "nasbench201", "a step in the larger space, darts, takes a CPU 20 times as long"
+    return "darts", f"the larger space, for {LARGE_SPACE:,} training images or more"
+
+
+def _batch(half: int) -> tuple[int, str]:
+    batch = BATCH
+    while batch > LEAST_BATCH and half // batch < STEPS_OF_EPOCH:
+        batch //= 2
+    if batch == BATCH:
+        return batch, "the default"
+    return batch, f"few images: more steps an epoch than with {BATCH}"

@@ -1,0 +1,128 @@
+"""Data sets by name, read by torchvision from their official files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from msgdas.data.augment import Augment
+from msgdas.data.folder import Files
+from msgdas.data.images import Images
+from msgdas.errors import InputError
+
+__all__ = ["ARRAYS", "IMAGENET", "Named", "default_folder", "read_arrays", "read_imagenet"]
+
+# What torchvision raises for files that are missing or damaged, and in a download
+FAILURES = (RuntimeError, OSError, ValueError, LookupError, AssertionError)
+Part = tuple[Images, tuple[str, ...]]
+
+
+class Named(NamedTuple):
+    """A data set that fits in memory.
+
+    Attributes:
+        read: (folder, whether training, whether to download) → images with class names.
+        size: side of its images in pixels.
+        augment: what training does to images of that size.
+    """
+
+    read: Callable[[Path, bool, bool], Part]
+    size: int
+    augment: Augment
+
+
+def default_folder() -> Path:
+    """The environment variable ``MSGDAS_DATA``, or ``~/.cache/msgdas``."""
+    return Path(os.environ.get("MSGDAS_DATA") or "~/.cache/msgdas")
+
+
+def read_arrays(name: str, folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Images]]:
+    """Class names, and the official train and test parts.
+
+    Raises:
+        InputError: files are missing or damaged, or cannot be downloaded.
+    """
+    read = ARRAYS[name].read
+    try:
+        train, classes = read(folder, True, download)
+        test, _ = read(folder, False, download)
+    except FAILURES as error:
+        if download:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{name} cannot be downloaded to {str(folder)!r} ({reason}): try again, or give --data-dir DIR with it"
+            ) from None
+        raise InputError(
+            f"{name} is missing or damaged in {str(folder)!r}: give --data-dir DIR with it, or --download"
+        ) from None
+    return classes, {"train": train, "test": test}
+
+
+def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Files]]:
+    """Class names, and the files of the official train part and, as test, of the official val part. torchvision unpacks
+    the archives beside themselves when it finds them for the first time.
+
+    Raises:
+        InputError: files are missing or damaged; they cannot be downloaded.
+    """
+    if download:
+        raise InputError("imagenet cannot be downloaded: get it from image-net.org and give --data-dir DIR with it")
+    try:
+        train, test = (datasets.ImageNet(folder, split=split) for split in ("train", "val"))
+    except FAILURES:
+        raise InputError(
+            f"imagenet is missing or damaged in {str(folder)!r}: give --data-dir DIR with {', '.join(_archives())}"
+        ) from None
+    files = {
+        part: [(Path(path), label) for path, label in of.samples] for part, of in (("train", train), ("test", test))
+    }
+    return _distinct([names[0] for names in train.classes], train.wnids), files
+
+
+def _archives() -> Sequence[str]:
+    return [archive for archive, _ in datasets.imagenet.ARCHIVE_META.values()]
+
+
+def _distinct(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
+    """With its key where a name is not the only one: ImageNet has two cranes."""
+    counts = Counter(names)
+    return tuple(name if counts[name] == 1 else f"{name} ({key})" for name, key in zip(names, keys))
+
+
+def _cifar(kind: Any) -> Callable[[Path, bool, bool], Part]:
+    def read(folder: Path, train: bool, download: bool) -> Part:
+        data = kind(folder, train=train, download=download)
+        return Images(_pixels(data.data.transpose(0, 3, 1, 2)), torch.tensor(data.targets)), tuple(data.classes)
+
+    return read
+
+
+def _svhn(folder: Path, train: bool, download: bool) -> Part:
+    data = datasets.SVHN(folder, split="train" if train else "test", download=download)
+    return Images(_pixels(data.data), torch.from_numpy(data.labels)), tuple("0123456789")
+
+
+def _fashion_mnist(folder: Path, train: bool, download: bool) -> Part:
+    data = datasets.FashionMNIST(folder, train=train, download=download)
+    return Images(data.data[:, None], data.targets.long()), tuple(data.classes)
+
+
+def _pixels(array: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+ARRAYS = {
+    "cifar10": Named(_cifar(datasets.CIFAR10), 32, Augment(crop=4, flip=True)),
+    "cifar100": Named(_cifar(datasets.CIFAR100), 32, Augment(crop=4, flip=True)),
+    "svhn": Named(_svhn, 32, Augment(crop=4)),
+    "fashion-mnist": Named(_fashion_mnist, 28, Augment(crop=4, flip=True)),
+}
+IMAGENET = "imagenet"
