@@ -148,8 +148,8 @@ def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> lis
     paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
         f"{settings['method']} on {data.name}: {len(places)} choices, {paths} sub-graphs in {settings['space']}",
-        f"super-net: {settings['channels']} channels, {settings['cells']} cells {find_space(settings['space']).cells}, "
-        f"{parameters:,} parameters",
+        f"super-net: {settings['channels']} channels, {settings['cells']} cell{'s' if settings['cells'] > 1 else ''} "
+        f"{find_space(settings['space']).cells}, {parameters:,} parameters",
         f"images: {half:,} for weights, {half:,} for alphas, {len(data.val):,} validation, {len(data.test):,} test",
         f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes, {data.where}",
         f"{settings['epochs']} epochs of {steps} steps, the first {settings['warmup']} for weights alone, "

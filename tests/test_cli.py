@@ -195,6 +195,77 @@ def test_show(trained, capsys):
     assert (seen["space"], seen["params"], seen["macs"]) == ("nasbench201", 802426, 113951360)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "params", "macs"),
+    [
+        (["--channels", 36, "--layers", 20], 3_349_342, 528_359_040),
+        (["--network", "imagenet", "--channels", 48, "--layers", 14, "--classes", 1000, "--image-size", 224], 4_718_752,
+         529_911_552),
+    ],
+)  # fmt: skip
+def test_show_a_published_cell(arguments, params, macs, tmp_path, capsys):
+    assert run("show", "darts:DARTS_V2", *arguments, "--json") == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["params"], seen["macs"]) == (params, macs)
+    file = tmp_path / "cell.txt"
+    file.write_text(f"darts:{seen['string']}\n")
+    for source in (f"darts:{seen['string']}", file):  # a text longer than any path, and a file of it
+        assert run("show", source, *arguments, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == seen
+
+
+def test_the_darts_space_end_to_end(tmp_path, capsys):
+    small = ["--channels", "4", "--cells", "3"]
+    options = ["--epochs", "2", "--warmup", "1", "--images", "64", "--batch-size", "32", "--samples", "3"]
+    assert run("search", "--data", "digits", "--space", "darts", *small, *options, "--out", tmp_path / "run") == 0
+    found = json.loads((tmp_path / "run/genotype.json").read_text())
+    assert found["string"] == found["ranked"][0]["genotype"]
+    assert len(found["ranked"]) == 4
+    assert found["string"].startswith("Genotype(normal=[")
+    capsys.readouterr()
+    assert run("train", tmp_path / "run", *small, "--recipe", "darts", "--epochs", "1") == 0
+    config = json.loads((tmp_path / "run/train/config.json").read_text())["settings"]
+    assert (config["auxiliary"], config["drop_path"], config["batch_size"]) == (0.4, 0.2, 96)
+    result = json.loads((tmp_path / "run/train/result.json").read_text())
+    network = msgdas.load(tmp_path / "run")
+    assert sum(p.numel() for p in network.network.parameters()) == result["params"]  # no auxiliary head is left
+    data = msgdas.load_data("digits")
+    predicted = network(data.test.pixels).argmax(1)
+    assert (predicted == data.test.labels).double().mean().item() == pytest.approx(result["test_accuracy"], abs=1e-9)
+
+
+def test_a_run_goes_on_from_disk_as_it_began(tmp_path, capsys):
+    """Whatever memory is free then: mean and deviation of images read from disk are of a sample."""
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (8, 8), (i, 9 * i, 90 if name == "a" else 10)).save(
+                tmp_path / "images" / name / f"{i}.png"
+            )
+    small = ["--image-size", "8", "--epochs", "2", "--channels", "2", "--batch-size", "8", "--workers", "0"]
+    assert run("search", "--data", tmp_path / "images", *small, "--max-memory", "0", "--out", tmp_path / "run") == 0
+    assert "read from disk by this process" in capsys.readouterr().out
+    assert Run.open(tmp_path / "run", lock=False).config["dataset"]["streams"]
+    assert run("search", "--out", tmp_path / "run", "--resume") == 0
+    assert "read from disk by this process" in capsys.readouterr().out
+
+
+def test_check(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.new("L", (40, 40), 10 * i + (name == "a")).save(tmp_path / "photos" / name / f"{i}.png")
+    (tmp_path / "photos/a/broken.jpg").write_bytes(b"")
+    assert run("check", tmp_path / "photos") == 0
+    shown = capsys.readouterr().out
+    assert "a/broken.jpg: empty file" in shown
+    assert "msgdas search --data" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert run("check", tmp_path / "photos", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["unreadable"] == {"a/broken.jpg": "empty file"}
+    assert run("check", tmp_path / "nowhere") == 2
+
+
 def test_lists(capsys):
     assert run("spaces") == 0
     assert run("methods") == 0
@@ -237,6 +308,13 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", *SMALL, "--method", "gdas", "--k", "2"], "no option of method gdas"),
         (["search", "--resume"], "--resume needs --out"),
         (["train", "nowhere"], "no run folder"),
+        (["train", "darts:DARTS_V2", "--data", "digits"], "--out is missing"),
+        (["train", "darts:DARTS_V9", "--data", "digits", "--out", "t"], "use NASNet"),
+        (["train", "darts:DARTS_V2", "--data", "digits", "--out", "t", "--cutout", "2"], "cutout=2.0"),
+        (["show", "nasbench201:|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "--network", "cifar"], "one form"),
+        (["search", "--data", "x" * 5000], "neither a known name"),
+        (["search", "--data", "cifar10", "--data-dir", "nowhere"], "--download"),
+        (["search", *SMALL, "--samples", "0"], "--samples 0: use 1 or more"),
         (["show", "nasbench201:|x~0|"], "NAS-Bench-201 string"),
         (["report", "nowhere"], "not a run folder"),
         (["predict", "nowhere", "x.png"], "no trained network"),

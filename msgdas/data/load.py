@@ -121,7 +121,7 @@ def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: R
 
 
 def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) -> _Found:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path.is_dir raises for a text too long to be a path
         near = difflib.get_close_matches(str(folder).lower(), NAMES, 1)
         way = (
             f". Did you mean {near[0]!r}?" if near else ": give the path of a folder with a folder of images per class"
