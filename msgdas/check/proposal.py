@@ -75,9 +75,12 @@ def propose(
     data = folder if os.sep in folder else f"./{folder}"  # 'digits' alone is a data set
     out = f"runs/{Path(folder).resolve().name}"
     search = ["msgdas", "search", "--data", data, *(word for option in options for word in option), "--out", out]
+    small = () if gpu else ("--cells", "1")
+    if small:
+        options[small] = "of the training: the default, 5 a stage, takes over four times as long"
     needed = images * channels * side**2
     return Proposal(
-        commands=(shlex.join(search), shlex.join(["msgdas", "train", out])),
+        commands=(shlex.join(search), shlex.join(["msgdas", "train", out, *small])),
         reasons={" ".join(option): why for option, why in options.items()},
         memory_needed=needed,
         memory_free=memory_free,
