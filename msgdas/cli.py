@@ -51,6 +51,10 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return add
 
 
+cells = click.option(
+    "--cells", "--layers", "cells", type=click.IntRange(min=1), help="a stage or in all  [default: the space's]"
+)
+network = click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
 common = _options(
     click.option(
         "--data-dir", type=click.Path(), help="official files of a data set by name  [default: ~/.cache/msgdas]"
@@ -87,7 +91,7 @@ common = _options(
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
 @click.option("--channels", type=int, help="of the super-net  [default: the space's]")
-@click.option("--cells", "--layers", "cells", type=int, help="a stage or in all  [default: the space's]")
+@cells
 @click.option("--batch-size", type=int, default=64, show_default=True)
 @click.option("--samples", type=int, help="rank as many draws on validation, keep the best  [default: the likeliest]")
 @click.option("--images", type=int, help="in each half of the training part  [default: all]")
@@ -119,8 +123,8 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
 @click.option("--auxiliary", type=float, help="weight of the auxiliary head  [default: short 0, darts 0.4]")
 @click.option("--drop-path", type=float, help="probability at the end  [default: short 0, darts 0.2]")
 @click.option("--channels", type=int, help="of the network  [default: the space's]")
-@click.option("--cells", "--layers", "cells", type=int, help="a stage or in all  [default: the space's]")
-@click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
+@cells
+@network
 @click.option("--out", type=click.Path(path_type=Path), help="[default: RUN/train]")
 @common
 @click.pass_context
@@ -136,10 +140,8 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
         settings.pop("genotype", None)
     elif found_in_run:
         of_search = Run.open(source, lock=False).config["settings"]
-        given = {name for name in settings if settings[name] is not None and _given(ctx, name)}
-        settings |= {
-            name: of_search[name] for name in ("data", "class_weights", *jobs.DATA_OPTIONS) if name not in given
-        }
+        names = ("data", "class_weights", *jobs.DATA_OPTIONS)
+        settings |= {name: of_search[name] for name in names if not _given(ctx, name)}
     if not settings["data"]:
         raise InputError(f"--data is missing: give {DATA_HELP}")
     settings["device"] = jobs.find_device(settings["device"])
@@ -156,10 +158,8 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
 @cli.command()
 @click.argument("source", metavar="RUN|FILE|TEXT")
 @click.option("--channels", type=click.IntRange(min=1), help="of the network  [default: the space's]")
-@click.option(
-    "--cells", "--layers", "cells", type=click.IntRange(min=1), help="a stage or in all  [default: the space's]"
-)
-@click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
+@cells
+@network
 @click.option("--classes", type=click.IntRange(min=1), help="[default: the run's, else 10]")
 @click.option("--in-channels", type=click.IntRange(min=1), help="[default: the run's, else 3]")
 @click.option("--image-size", type=click.IntRange(min=1), help="[default: the run's, else 32]")
@@ -168,12 +168,12 @@ def show(source: str, as_json: bool, network: str | None, **sizes: int | None) -
     """Draw a cell; say what its network costs. TEXT is such as 'darts:DARTS_V2'."""
     genotype = jobs.find_genotype(source)
     space = find_space(genotype.space)
-    size = {"classes": 10, "in_channels": 3, "image_size": 32}
+    size: dict[str, Any] = {"classes": 10, "in_channels": 3, "image_size": 32}
     if os.path.isdir(source):
         size |= {name: Run.open(source, lock=False).config["dataset"][name] for name in size}
     given = {name: value for name, value in sizes.items() if value is not None}
-    size = size | dict(space.network_size(given.get("image_size", size["image_size"]))) | given
-    size |= jobs.network_options(space, {"form": network})
+    size = size | space.network_size(given.get("image_size", size["image_size"])) | given
+    size |= jobs.network_form(space, network)
     cost = count(space.network(genotype, **size), size["in_channels"], size["image_size"])
     if as_json:
         click.echo(json.dumps({"space": genotype.space, "string": str(genotype), **cost._asdict(), **size}))
@@ -208,9 +208,9 @@ def report(run: Path) -> None:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 def predict(run: str, images: Sequence[str]) -> None:
     """Class and probability of images, by the trained network of RUN."""
-    network = load(run)
+    trained = load(run)
     for image in images:
-        name, probability = next(iter(network.predict(image).items()))
+        name, probability = next(iter(trained.predict(image).items()))
         click.echo(f"{image}\t{name}\t{probability:.4f}")
 
 

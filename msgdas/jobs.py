@@ -37,7 +37,7 @@ from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import SPACES, Space, find_space
 
-__all__ = ["find_device", "find_genotype", "free_folder", "read_genotype", "report", "search", "train"]
+__all__ = ["find_device", "find_genotype", "free_folder", "network_form", "read_genotype", "report", "search", "train"]
 
 Settings = dict[str, Any]
 SEARCH_OPTIONS = ("drop", "alpha_lr")  # of every method
@@ -177,11 +177,11 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
         "cells": settings["cells"] or default["cells"],
         "genotype": str(genotype),
     }
-    torch.manual_seed(settings["seed"])
-    size = _network_size(settings, data) | network_options(space, {"form": settings["network"]})
-    heads = network_options(space, {"auxiliary": recipe.auxiliary > 0}, needed=False)
-    network = space.network(genotype, **size, **heads)
+    size = _network_size(settings, data) | network_form(space, settings["network"])
     cost = count(space.network(genotype, **size), data.channels, data.image_size)
+    torch.manual_seed(settings["seed"])
+    auxiliary = space.auxiliary and recipe.auxiliary > 0
+    network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
     config = _config("train", settings | asdict(recipe), data)
     with Run.open(out) if resume else Run.create(out, config) as run:
         view.start(out, str(genotype), cost, data, recipe.epochs)
@@ -195,7 +195,7 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
             on_step=view.step,
             on_epoch=view.epoch,
         )
-        if heads:
+        if auxiliary:
             network.auxiliary = None  # type: ignore[assignment] # of the training only
         result = found | cost._asdict() | {"genotype": str(genotype), "data": data.name}
         description = {
@@ -221,18 +221,15 @@ def _recipe(settings: Settings) -> Recipe:
 # ------------------------------------------------------------------------- shared
 
 
-def network_options(space: Space, options: Mapping[str, Any], *, needed: bool = True) -> dict[str, Any]:
-    """Those of ``options`` that are set, for a space whose networks take them.
+def network_form(space: Space, form: str | None) -> dict[str, str]:
+    """The argument ``form`` of the space's networks, where one is given.
 
     Raises:
-        InputError: they do not, and it is ``needed``.
+        InputError: the space has no such form.
     """
-    given = {name: value for name, value in options.items() if value}
-    known = inspect.signature(space.network).parameters
-    for name, value in given.items():
-        if needed and name not in known:
-            raise InputError(f"network {value!r}: space {space.name} has one form of networks only; leave it out")
-    return {name: value for name, value in given.items() if name in known}
+    if form and form not in space.forms:
+        raise InputError(f"network {form!r}: space {space.name} has one form of networks only; leave it out")
+    return {"form": form} if form else {}
 
 
 def report(folder: Path) -> Path:
@@ -328,7 +325,7 @@ def _input_size(data: DataSet) -> dict[str, int]:
     return {"classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
 
 
-def _network_size(settings: Mapping[str, Any], data: DataSet) -> dict[str, int]:
+def _network_size(settings: Mapping[str, Any], data: DataSet) -> dict[str, Any]:
     return {"channels": settings["channels"], "cells": settings["cells"], **_input_size(data)}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from msgdas.errors import InputError
 from msgdas.finite import first_bad, not_a_number, tensors
-from msgdas.runs import Run, stop_on_signals
+from msgdas.runs import Run, Stop
 
 __all__ = ["Means", "Place", "Stateful", "Stopped", "go_on", "random_states", "resume", "set_random_states"]
 
@@ -111,6 +111,7 @@ def go_on(
     place: Place,
     steps: Iterator[dict[str, float]],
     *,
+    stop: Stop,
     epochs: int,
     end_epoch: Callable[[], Record],
     run: Run | None,
@@ -122,6 +123,7 @@ def go_on(
     Args:
         job: what the steps change.
         steps: each ``next`` does the step at ``place`` and gives its metrics.
+        stop: of `stop_on_signals`, in which the caller is.
         end_epoch: makes the record of the epoch that ``place`` is in.
         run, on_step, on_epoch: as in `msgdas.search.loop.fit`.
 
@@ -129,23 +131,22 @@ def go_on(
         Stopped: SIGINT or SIGTERM came; the step was finished and saved.
         InputError: a number to be saved is none; the last checkpoint is kept.
     """
-    with stop_on_signals() as stop:
-        for metrics in steps:
-            place.advance(metrics)
-            if on_step:
-                on_step(place.epoch, place.step - 1, place.length)
-            epoch_over = place.step == place.length
-            if epoch_over:
-                record = end_epoch()
-                if run:
-                    run.log(record)
-                if on_epoch:
-                    on_epoch(record)
-                place.next_epoch()
-            if run and (epoch_over or stop.requested or time.monotonic() - place.saved > CHECKPOINT_SECONDS):
-                _save(job, place, run)
-            if stop.requested and place.epoch < epochs:
-                raise Stopped(stop.requested)
+    for metrics in steps:
+        place.advance(metrics)
+        if on_step:
+            on_step(place.epoch, place.step - 1, place.length)
+        epoch_over = place.step == place.length
+        if epoch_over:
+            record = end_epoch()
+            if run:
+                run.log(record)
+            if on_epoch:
+                on_epoch(record)
+            place.next_epoch()
+        if run and (epoch_over or stop.requested or time.monotonic() - place.saved > CHECKPOINT_SECONDS):
+            _save(job, place, run)
+        if stop.requested and place.epoch < epochs:
+            raise Stopped(stop.requested)
 
 
 def random_states() -> dict[str, Any]:

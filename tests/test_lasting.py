@@ -25,6 +25,7 @@ from msgdas.data import load_data
 from msgdas.errors import InputError
 from msgdas.finite import tensors
 from msgdas.retrain import Recipe, retrain
+from msgdas.retrain import train as retraining
 from msgdas.runs import Run, write_json
 from msgdas.search.loop import Stopped, fit
 from msgdas.spaces import nasbench201
@@ -59,7 +60,7 @@ def opened(folder):
     return Run.open(folder) if (folder / "config.json").exists() else Run.create(folder, {})
 
 
-def search(folder, on_step=None, method="msgdas", **settings):
+def search(folder, on_step=None, on_start=lambda seconds: None, method="msgdas", **settings):
     """Start or go on with a search in ``folder``; ``on_step`` gets the search and the number of steps done."""
     torch.manual_seed(0)
     net = nasbench201.supernet(channels=2, cells=1, in_channels=1, image_size=8)
@@ -71,7 +72,7 @@ def search(folder, on_step=None, method="msgdas", **settings):
             epochs=EPOCHS,
             batch_size=16,
             run=run,
-            on_start=lambda seconds: None,
+            on_start=on_start,
             on_step=on_step and (lambda epoch, step, length: on_step(job, epoch * length + step + 1)),
         )
     write_json(folder / "result.json", {"genotype": str(found)})
@@ -161,6 +162,32 @@ def test_a_signal_ends_the_step_saves_and_the_run_goes_on_bit_for_bit(start, ref
     assert steps_saved(tmp_path / "run") == step
     assert not (tmp_path / "run/result.json").exists()
     start(tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(reference)
+
+
+@pytest.mark.parametrize("start", [search])
+def test_a_signal_before_the_first_step_ends_after_it(start, reference, tmp_path):
+    with pytest.raises(Stopped) as stopped:
+        start(tmp_path / "run", on_start=lambda seconds: signal.raise_signal(signal.SIGTERM))
+    assert stopped.value.signal == signal.SIGTERM
+    assert steps_saved(tmp_path / "run") == 1
+    start(tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(reference)
+
+
+@pytest.mark.parametrize("start", [train])
+def test_a_signal_while_the_test_part_is_looked_at_changes_nothing(start, reference, tmp_path, monkeypatch):
+    predict, seen = retraining._predict, []
+
+    def with_signal(network, batches):
+        seen.append(1)
+        if len(seen) > EPOCHS:
+            signal.raise_signal(signal.SIGTERM)
+        return predict(network, batches)
+
+    monkeypatch.setattr(retraining, "_predict", with_signal)
+    start(tmp_path / "run")
+    assert len(seen) == EPOCHS + 1
     assert outcome(tmp_path / "run") == outcome(reference)
 
 

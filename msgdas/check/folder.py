@@ -18,12 +18,12 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from msgdas.check.proposal import Proposal, propose
 from msgdas.data.decode import SUFFIXES, UNREADABLE, is_grey
-from msgdas.data.folder import Files, list_files, split_files
+from msgdas.data.folder import empty_folders, list_files, split_files
+from msgdas.data.split import FRACTIONS
 from msgdas.errors import InputError
 
 __all__ = ["Copies", "Kinds", "Report", "check_folder"]
 
-FRACTIONS = {"test": 0.2, "val": 0.15}  # of load_data
 CHUNK = 16  # files that a thread takes at once
 DRAFT = (256, 256)  # a large JPEG is decoded at ½, ¼ or ⅛ where that is still this size
 
@@ -196,7 +196,7 @@ def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
         kinds=kinds,
         unreadable={_inside(folder, e.path): reason for e, reason in looks if isinstance(reason, str)},
         copies=tuple(_copies(seen, classes, folder)),
-        empty_folders=tuple(_empty_folders(folder, given)),
+        empty_folders=tuple(_inside(folder, path) for path in empty_folders(folder)),
         other_files=other_files,
         unused=unused,
         missing={part: none for part in ("val", "test") if (none := tuple(c for c in classes if not images[part][c]))},
@@ -298,18 +298,6 @@ def _copies(seen: Mapping[_Entry, _Facts], classes: Sequence[str], folder: Path)
         for group in groups.values()
         if len(group) > 1
     ]
-
-
-def _empty_folders(folder: Path, given: Mapping[str, Files]) -> list[str]:
-    """Folders beside the class folders of a part in which no image was found."""
-    empty = list[str]()
-    for files in given.values():
-        tops = {path.relative_to(folder).parts[0] for path, _ in files}
-        root = folder if len(tops) > 1 else folder / tops.pop()  # class folders alone, or the folder of a part
-        used = {path.relative_to(root).parts[0] for path, _ in files}
-        found = (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in used)
-        empty += sorted(_inside(folder, p) for p in found)
-    return empty
 
 
 def _beside(folder: Path, used: set[Path]) -> tuple[dict[str, int], tuple[str, ...]]:

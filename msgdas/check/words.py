@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from msgdas.check.folder import Copies, Report
+from msgdas.data.images import in_words
 
 __all__ = ["describe"]
 
@@ -99,7 +100,7 @@ def _proposed(report: Report) -> list[str]:
         return []
     width = max(map(len, proposal.reasons)) + 4
     lines = [line for option, why in proposal.reasons.items() for line in _wrapped(f"  {option:<{width - 2}}", why)]
-    memory = f"{_bytes(proposal.memory_needed)} of pixels, {_bytes(proposal.memory_free)} free: "
+    memory = f"{in_words(proposal.memory_needed)} of pixels, {in_words(proposal.memory_free)} free: "
     fits = "kept in memory" if proposal.in_memory else "too much, so read from disk in every epoch"
     lines += _wrapped(f"  {'memory':<{width - 2}}", memory + fits)
     return ["proposal", *(line for command in proposal.commands for line in _continued(command)), *lines]
@@ -151,7 +152,3 @@ def _images(copies: Sequence[Copies]) -> str:
 
 def _total(report: Report) -> int:
     return report.kinds.grey + report.kinds.colour
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -48,9 +48,9 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
     return classes, {part: [(p, index[c]) for c in found[part] for p in images[part][c]] for part in roots}
 
 
-def empty_folders(folder: Path, classes: Sequence[str]) -> list[Path]:
-    """Folders beside the class folders of the training part that are no classes, since they have no images."""
-    return [f for f in _folders(_part_roots(folder)["train"]) if f.name not in classes]
+def empty_folders(folder: Path) -> list[Path]:
+    """Folders without images where a part has its class folders."""
+    return [f for root in _part_roots(folder).values() for f in _folders(root) if not _images_below(f)]
 
 
 def _part_roots(folder: Path) -> dict[str, Path]:

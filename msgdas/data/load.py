@@ -19,7 +19,7 @@ from msgdas.data.folder import Files, empty_folders, list_files, split_files
 from msgdas.data.images import AnyImages, DataSet, Images, in_words
 from msgdas.data.named import ARRAYS, IMAGENET, default_folder, read_arrays, read_imagenet
 from msgdas.data.read import Reading, memory_limit, read
-from msgdas.data.split import hold_out
+from msgdas.data.split import FRACTIONS, hold_out
 from msgdas.data.statistics import mean_and_std
 from msgdas.errors import InputError
 
@@ -38,8 +38,8 @@ def load_data(
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
-    val_fraction: float = 0.15,
-    test_fraction: float = 0.2,
+    val_fraction: float = FRACTIONS["val"],
+    test_fraction: float = FRACTIONS["test"],
     split_seed: int = 0,
     on_bad_image: str = "skip",
     max_memory: int | None = None,
@@ -128,7 +128,7 @@ def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) 
         )
         raise InputError(f"data {str(folder)!r} is neither a known name ({', '.join(NAMES)}) nor a folder{way}")
     classes, files = list_files(folder)
-    empty = [path.name for path in empty_folders(folder, classes)]
+    empty = [path.name for path in empty_folders(folder) if path.name not in classes]
     if empty:
         _warn(f"{_some('folder', empty)} of {str(folder)!r} without images: no class")
     return _of_files(folder.resolve().name, classes, split_files(files, classes, fractions, seed), how)

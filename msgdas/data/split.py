@@ -12,7 +12,9 @@ from torch import Tensor
 
 from msgdas.errors import InputError
 
-__all__ = ["hold_out", "split"]
+__all__ = ["FRACTIONS", "hold_out", "split"]
+
+FRACTIONS = {"test": 0.2, "val": 0.15}  # by default: of train, and of what is left of it
 
 
 def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from msgdas.data.augment import Augment
 from msgdas.finite import refuse_not_finite
 from msgdas.lasting import Place, go_on, random_states, resume, set_random_states
 from msgdas.retrain.recipe import Recipe
-from msgdas.runs import Run
+from msgdas.runs import Run, stop_on_signals
 from msgdas.search.search import Batch
 
 __all__ = ["measure", "retrain", "training_loss"]
@@ -62,18 +62,20 @@ def retrain(
     weights = data.class_weights().to(device) if recipe.class_weights == "balanced" else None
     training = _Training(network, recipe, recipe.epochs * len(train), weights)
     place = resume(training, run, len(train))
-    go_on(
-        training,
-        place,
-        _steps(training, place, train),
-        epochs=recipe.epochs,
-        end_epoch=lambda: _end_epoch(training, place, val),
-        run=run,
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
-    network.load_state_dict(training.best)
-    logits, labels = _predict(network, test.epoch(0))
+    with stop_on_signals() as stop:
+        go_on(
+            training,
+            place,
+            _steps(training, place, train),
+            stop=stop,
+            epochs=recipe.epochs,
+            end_epoch=lambda: _end_epoch(training, place, val),
+            run=run,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+        network.load_state_dict(training.best)
+        logits, labels = _predict(network, test.epoch(0))
     return {
         "val_accuracy": training.best_accuracy,
         "best_epoch": training.best_epoch,

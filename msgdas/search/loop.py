@@ -13,7 +13,7 @@ from msgdas.data import Batches, DataSet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.lasting import Place, Stopped, go_on, resume
-from msgdas.runs import Run
+from msgdas.runs import Run, stop_on_signals
 from msgdas.search.schedules import at
 from msgdas.search.search import Batch, Search
 
@@ -63,18 +63,20 @@ def fit(
     monitor = validation_batches(data, seed, device, limit=MONITORED)
     search.steps = epochs * len(train)
     place = resume(search, run, len(train))
-    if on_start:
-        on_start(estimate_seconds(search, train, valid))
-    go_on(
-        search,
-        place,
-        (search.step(*batches) for batches in _pairs(search, train, valid, place, epochs)),
-        epochs=epochs,
-        end_epoch=lambda: _record(search, place, monitor),
-        run=run,
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
+    with stop_on_signals() as stop:
+        if on_start:
+            on_start(estimate_seconds(search, train, valid))
+        go_on(
+            search,
+            place,
+            (search.step(*batches) for batches in _pairs(search, train, valid, place, epochs)),
+            stop=stop,
+            epochs=epochs,
+            end_epoch=lambda: _record(search, place, monitor),
+            run=run,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
     return search.derive()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from msgdas.lasting import random_states, set_random_states
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, Sampler
+from msgdas.search.describe import describe
 from msgdas.search.gradients import AlphaStep, Hypergradient, mean_backward
 from msgdas.search.guidance import Guidance
 from msgdas.search.schedules import Schedule, at, cosine
@@ -266,26 +266,7 @@ class Search:
 
     def describe(self) -> dict[str, Any]:
         """Every part and number that this search is made of, as plain JSON values; a schedule as [start, end]."""
-        names = (
-            "tau",
-            "warmup",
-            "weight_lr",
-            "alpha_lr",
-            "drop",
-            "drop_block",
-            "drop_in_alpha_steps",
-            "clip",
-            "parallel",
-        )
-        parts = ("sampler", "weight_sampler", "warmup_sampler", "hypergradient", "guidance", "loss")
-        return {
-            **{name: _plain(getattr(self, name)) for name in names},
-            **{name: _part(getattr(self, name)) for name in parts},
-            "steps": self.steps,
-            "penalties": [_part(penalty) for penalty in self.penalties],
-            "weight_optimizer": _part(self.weight_optimizer),
-            "alpha_optimizer": _part(self.alpha_optimizer),
-        }
+        return describe(self)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a search is: weights, alphas, both optimizers, step, random states."""
@@ -329,25 +310,6 @@ class _Seen:
         means = [torch.stack(v).float().mean() for v in self._values.values()]
         means += [value.float() for value in more.values()]
         return dict(zip([*self._values, *more], torch.stack(means).tolist(), strict=True))
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value; a schedule as [start, end]."""
-    if callable(value):
-        return [value(0.0), value(1.0)]
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _part(part: Any) -> Any:
-    """A part by its name, with its fields or defaults where it has some."""
-    if part is None:
-        return None
-    if is_dataclass(part):
-        return {"name": type(part).__name__} | {f.name: _plain(getattr(part, f.name)) for f in fields(part)}
-    if isinstance(part, Optimizer):
-        defaults = {n: _plain(v) for n, v in part.defaults.items() if n != "lr" and isinstance(v, int | float | tuple)}
-        return {"name": type(part).__name__} | defaults
-    return getattr(part, "__name__", type(part).__name__)
 
 
 def _set_lr(optimizer: Optimizer, lr: float) -> None:

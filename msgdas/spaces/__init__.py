@@ -25,6 +25,8 @@ class Space:
         search_size: default ``channels`` and ``cells`` of the super-net.
         network_size: the same of the evaluation network, for an image size.
         cells: what ``cells`` counts.
+        forms: what ``network`` takes as ``form``, if anything.
+        auxiliary: whether ``network`` takes ``auxiliary=True``, for a network with an auxiliary head.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Space:
     search_size: Mapping[str, int]
     network_size: Callable[[int], dict[str, int]]
     cells: str
+    forms: tuple[str, ...] = ()
+    auxiliary: bool = False
 
 
 SPACES: dict[str, Space] = {
@@ -63,6 +67,8 @@ SPACES: dict[str, Space] = {
         {"channels": 16, "cells": 8},
         darts.network_size,
         "in all",
+        forms=darts.FORMS,
+        auxiliary=True,
     ),
 }
 
