@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
+from msgdas.ops import FactorizedReduce
 from msgdas.ops.named import OPERATIONS
 from msgdas.samplers import Fixed, GumbelTopK, Softmax
 from msgdas.spaces.darts import CANDIDATES, from_string, graphs, network, plan, supernet, to_string
@@ -266,3 +269,28 @@ def test_drop_path_is_on_all_operations_but_identities():
 def test_every_operation_halves_upwards(label, stride, side):
     module = OPERATIONS[label](4, stride, True)
     assert module(torch.randn(2, 4, side, side)).shape == (2, 4, -(-side // stride), -(-side // stride))
+
+
+@pytest.mark.parametrize("channels", [4, 8, 16])
+@pytest.mark.parametrize("side", [7, 56])
+def test_a_halving_skip_is_two_strided_convolutions(channels, side):
+    """Values and gradients, in channels_last too, where PyTorch's own strided 1 × 1 convolution may end the process."""
+    skip = FactorizedReduce(channels, channels).double()
+    x = torch.randn(2, channels, side, side, dtype=torch.float64, requires_grad=True)
+    padded = nn.functional.pad(x.relu(), (0, side % 2, 0, side % 2))
+    halves = [
+        nn.functional.conv2d(view, conv.weight, stride=2)
+        for view, conv in ((padded, skip.first), (padded[:, :, 1:, 1:], skip.second))
+    ]
+    wanted = skip.norm(torch.cat(halves, 1))
+    found = skip(x)
+    assert torch.allclose(found, wanted, rtol=1e-12)
+    grad = torch.randn_like(found)
+    of = (x, skip.first.weight, skip.second.weight)
+    for a, b in zip(torch.autograd.grad(found, of, grad), torch.autograd.grad(wanted, of, grad), strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+    fast = copy.deepcopy(skip).float().to(memory_format=torch.channels_last)
+    many = torch.randn(32, channels, side, side).to(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(4):
+        fast(many).square().sum().backward()
+    assert many.grad.isfinite().all()
