@@ -22,6 +22,7 @@ class Alphas(nn.Module):
         init: standard deviation of the initial logits.
         generator: of the initial logits (CPU).
         fixed: labels of choices without logits (unsearched `MixedInput`), which a genotype may still decide.
+        keep: how many candidates of a choice the derived network keeps, where it is not one.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Alphas(nn.Module):
         init: float = 1e-3,
         generator: torch.Generator | None = None,
         fixed: Mapping[str, Sequence[str]] | None = None,
+        keep: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if not candidates:
@@ -44,6 +46,7 @@ class Alphas(nn.Module):
                 raise InputError(f"choice {name!r} with {len(labels)} candidates: it needs a name without '.' and one")
         self.labels: dict[str, tuple[str, ...]] = searched | {n: tuple(given) for n, given in (fixed or {}).items()}
         self.names: tuple[str, ...] = tuple(searched)
+        self.keep: dict[str, int] = dict.fromkeys(searched, 1) | dict(keep or {})
         self.logits = nn.ParameterDict(
             {
                 name: nn.Parameter(
@@ -59,7 +62,8 @@ class Alphas(nn.Module):
         found = all_choices(net)
         searched = {name: same[0].labels for name, same in found.items() if same[0].searched}
         fixed = {name: same[0].labels for name, same in found.items() if not same[0].searched}
-        return cls(searched, init=init, generator=generator, fixed=fixed)
+        keep = {name: same[0].keep for name, same in found.items() if name in searched}
+        return cls(searched, init=init, generator=generator, fixed=fixed, keep=keep)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.logits[name]
@@ -81,6 +85,6 @@ class Alphas(nn.Module):
 
     def uniform(self) -> Alphas:
         """A copy with all logits zero: what any sampler draws from during warm-up."""
-        flat = Alphas({n: self.labels[n] for n in self.names}, init=0.0)
+        flat = Alphas({n: self.labels[n] for n in self.names}, init=0.0, keep=self.keep)
         flat.labels = self.labels
         return flat.to(self.logits[self.names[0]])

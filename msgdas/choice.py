@@ -29,6 +29,8 @@ class Choice(nn.Module):
         searched: whether the choice has architecture parameters of its own. One that has not runs every candidate.
     """
 
+    keep = 1  # candidates in the derived network
+
     def __init__(
         self, name: str, candidates: Mapping[str, nn.Module] | Iterable[nn.Module], *, searched: bool = True
     ) -> None:
@@ -66,8 +68,8 @@ class Choice(nn.Module):
         return total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
-        kept = inputs if gate.probe else ()
-        output: Tensor = _Gated.apply(gate.weights, self.candidates[i](inputs[i]), i, self.candidates, *kept)
+        probed = [inputs[j] for j in gate.probe]
+        output: Tensor = _Gated.apply(gate.weights, self.candidates[i](inputs[i]), gate, self.candidates, *probed)
         return output
 
     def extra_repr(self) -> str:
@@ -139,17 +141,17 @@ def total(outputs: list[Tensor]) -> Tensor:
 class _Gated(torch.autograd.Function):
     """``w_i · y`` for a hard gate (``w_i`` is exactly 1, so forward is free) with the gradient of the gate weights.
 
-    Without ``inputs`` only the picked candidate gets a gradient: ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. With them (*probed*) the
-    other candidates run forward without grad in backward, on the stored inputs, and ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``:
-    the exact straight-through gradient of all gates at the activation memory of one path. A Function and not a tensor
-    hook, since an identity candidate returns its input itself, and a hook there would see the gradients of all its
-    consumers.
+    The picked candidate gets ``∂L/∂w_i = ⟨∂L/∂y, y⟩``. Those that the gate probes run forward without grad in backward,
+    on the stored ``inputs``, and get ``∂L/∂w_j = ⟨∂L/∂y, o_j(x_j)⟩``: the exact straight-through gradient, at the
+    activation memory of one path. Those whose weights count as added to the output get ``⟨∂L/∂y, 1⟩``. A Function and
+    not a tensor hook, since an identity candidate returns its input itself, and a hook there would see the gradients of
+    all its consumers.
     """
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, y: Tensor, i: int, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, weights: Tensor, y: Tensor, gate: Gate, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(y, *inputs)
-        ctx.i, ctx.candidates, ctx.weights_like = i, candidates, (len(weights), weights.dtype, weights.device)
+        ctx.gate, ctx.candidates, ctx.weights_like = gate, candidates, (len(weights), weights.dtype, weights.device)
         return y.view_as(y)
 
     @staticmethod
@@ -160,11 +162,12 @@ class _Gated(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             size, dtype, device = ctx.weights_like
             gates = torch.zeros(size, dtype=dtype, device=device)
-            gates[ctx.i] = _inner(grad, y)
-            for j, x in enumerate(inputs):
-                if j != ctx.i:
-                    with torch.no_grad(), quiet(ctx.candidates[j]):
-                        gates[j] = _inner(grad, ctx.candidates[j](x))
+            if ctx.gate.added:
+                gates += grad.sum(dtype=torch.promote_types(grad.dtype, torch.float32))
+            gates[ctx.gate.active[0]] = _inner(grad, y)
+            for j, x in zip(ctx.gate.probe, inputs, strict=True):
+                with torch.no_grad(), quiet(ctx.candidates[j]):
+                    gates[j] = _inner(grad, ctx.candidates[j](x))
         return gates, grad, None, None, *(None for _ in inputs)
 
 

@@ -17,6 +17,10 @@ from rich.console import Console
 
 from msgdas import __doc__ as about
 from msgdas import jobs
+from msgdas.bench.command import compare, find_reference, plan
+from msgdas.bench.queue import QueueStopped
+from msgdas.bench.specs import parse_methods, parse_seeds
+from msgdas.bench.tables import read_table
 from msgdas.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
@@ -87,6 +91,7 @@ common = _options(
 @click.option("--drop", type=click.FloatRange(0, 0.9), help="DropBlock-Identity's p at the start  [default: 0.5]")
 @click.option("--guidance", type=float, help="weight of the super-net's teaching  [default: 0, off]")
 @click.option("--temperature", type=float, help="of the super-net's teaching  [default: 1]")
+@click.option("--cost-weight", type=float, help="of the expected multiply-adds in the loss of the alphas  [default: 0]")
 @click.option("--alpha-lr", type=float, help="learning rate of the alphas  [default: the method's]")
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
@@ -215,6 +220,48 @@ def predict(run: str, images: Sequence[str]) -> None:
 
 
 @cli.command()
+@click.argument("space", metavar="SPACE")
+@click.option("--methods", default="msgdas,gdas,darts,random", show_default=True, help="METHOD[:option=value…],…")
+@click.option("--seeds", default="0-2", show_default=True, help="3, 0-3 or 0,2,5")
+@click.option("--data", help=DATA_HELP)
+@click.option("--out", type=click.Path(path_type=Path), help="of all run folders and what they say together")
+@click.option("--table", type=click.Path(path_type=Path), help="what each genotype is worth  [default: none]")
+@click.option("--column", help="of the table's accuracies; of NATS-Bench files, the data set")
+@click.option("--reference", metavar="GENOTYPE", help="to compare with")
+@click.option("--jobs", "count", type=click.IntRange(min=1), default=1, show_default=True, help="searches at a time")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="of the CPU, for a search")
+@click.option("--epochs", type=int, help="this and the rest: see msgdas search")
+@click.option("--warmup", type=int)
+@click.option("--images", type=int)
+@click.option("--channels", type=int)
+@click.option("--cells", "--layers", "cells", type=int)
+@click.option("--batch-size", type=int)
+@click.option("--samples", type=int)
+@click.option("--image-size", type=int)
+@click.option("--data-dir", type=click.Path())
+@click.option("--device")
+def bench(
+    space: str, methods: str, seeds: str, out: Path | None, table: Path | None, column: str | None,
+    reference: str | None, count: int, **settings: Any,
+) -> None:  # fmt: skip
+    """Compare methods over seeds in SPACE; the same command goes on where it was stopped."""
+    find_space(space)
+    if not settings["data"]:
+        raise InputError(f"--data is missing: give {DATA_HELP}")
+    if out is None:
+        raise InputError("--out is missing: give a folder for the searches and the comparison")
+    specs, numbers = parse_methods(methods), parse_seeds(seeds)
+    if os.path.isdir(settings["data"]):
+        settings["data"] = os.path.abspath(settings["data"])
+    common = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if value is not None]
+    tasks = plan(out, specs, numbers, [f"--space={space}", *common], lambda a: search.make_context("search", a).params)
+    known = read_table(table, space, column) if table else None
+    compared_with = find_reference(reference, space, known)
+    with CountView(_console(), "searches") as view:
+        compare(out, space, tasks, view=view, jobs=count, table=known, reference=compared_with)
+
+
+@cli.command()
 def spaces() -> None:
     """List the search spaces."""
     for name, space in SPACES.items():
@@ -225,7 +272,7 @@ def spaces() -> None:
 def methods() -> None:
     """List the search methods."""
     for name, method in METHODS.items():
-        click.echo(f"{name:<10}{(method.__doc__ or '').partition(chr(10))[0]}")
+        click.echo(f"{name:<14}{(method.__doc__ or '').partition(chr(10))[0]}")
 
 
 def _resumed(ctx: click.Context, out: Path | None, settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -264,7 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"msgdas: error: {message}", err=True)
         code = EXIT_INPUT
     except Stopped as stopped:
-        click.echo("msgdas: stopped and saved; the same command with --resume goes on", err=True)
+        again = "the same command" if isinstance(stopped, QueueStopped) else "the same command with --resume"
+        click.echo(f"msgdas: stopped and saved; {again} goes on", err=True)
         code = EXIT_TERMINATED if stopped.signal == signal.SIGTERM else EXIT_INTERRUPTED
     except (KeyboardInterrupt, click.Abort):
         code = EXIT_INTERRUPTED

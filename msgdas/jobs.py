@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from msgdas.choice import MixedInput, choices
-from msgdas.cost import count
+from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet, load_data
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.methods import METHODS
+from msgdas.methods import METHODS, SUPERNETS
 from msgdas.progress import SearchView, TrainView
 from msgdas.report import write_report
 from msgdas.retrain.recipe import RECIPES, Recipe
@@ -32,6 +32,7 @@ from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import save_trained
 from msgdas.runs import Run, versions, write_json
 from msgdas.search.loop import fit, validation_batches
+from msgdas.search.penalties import ExpectedCost
 from msgdas.search.schedules import linear
 from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
@@ -63,7 +64,7 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     space = find_space(settings["space"])
     settings = _completed(settings, data, space)
     torch.manual_seed(settings["seed"])
-    net = space.supernet(**_network_size(settings, data))
+    net = _supernet(space, settings, data)
     job = _method(net, settings, data)
     job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings["seed"], settings["images"])
@@ -120,22 +121,42 @@ def _completed(settings: Settings, data: DataSet, space: Space) -> Settings:
     return settings
 
 
-def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
+def _supernet(space: Space, settings: Settings, data: DataSet) -> nn.Module:
+    """The space's super-net, with what the method asks of it."""
     name = settings["method"]
     if name not in METHODS:
         raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
+    asked, known = SUPERNETS.get(name, {}), inspect.signature(space.supernet).parameters
+    options = {option: value for option, value in asked.items() if option in known}
+    if asked and not options:
+        able = [s.name for s in SPACES.values() if asked.keys() & inspect.signature(s.supernet).parameters.keys()]
+        raise InputError(
+            f"method {name} asks for a super-net with {', '.join(asked)}, which space {space.name} has not: "
+            f"use {', '.join(able)}"
+        )
+    return space.supernet(**_network_size(settings, data), **options)
+
+
+def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
+    name = settings["method"]
     options = {option: settings[option] for option in SEARCH_OPTIONS + METHOD_OPTIONS if settings[option] is not None}
     known = {*inspect.signature(METHODS[name]).parameters, *SEARCH_OPTIONS}
     for option in options:
         if option not in known:
-            raise InputError(f"--{option} is no option of method {name}: leave it out")
+            raise InputError(f"--{option.replace('_', '-')} is no option of method {name}: leave it out")
     if "drop" in options:
         options["drop"] = linear(options["drop"], 0.0)
     if settings["class_weights"] == "balanced":
         options["loss"] = partial(F.cross_entropy, weight=data.class_weights().to(settings["device"]))
     if data.image_size >= LARGE:
         options["drop_block"] = 7
-    return METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
+    job = METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
+    if settings["cost_weight"] is not None:
+        if job.hypergradient is None and not job.joint:
+            raise InputError(f"--cost-weight is no option of method {name}, which learns no alphas: leave it out")
+        costs = candidate_macs(net, data.channels, data.image_size)
+        job.penalties += (ExpectedCost(costs, settings["cost_weight"]),)
+    return job
 
 
 def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> list[str]:

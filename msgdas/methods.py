@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
+from torch.optim import Adam
 
 from msgdas.errors import InputError
-from msgdas.samplers import GumbelTopK, SinglePath, Softmax
-from msgdas.search.gradients import Hypergradient, compare, first_order, probed
+from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
+from msgdas.search.early_stop import CurvatureStop, EarlyStop
+from msgdas.search.gradients import Hypergradient, added, compare, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
+from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
-from msgdas.search.search import Search
+from msgdas.search.search import Search, default_weight_optimizer
+from msgdas.search.unrolled import Unrolled
 
-__all__ = ["GRADIENTS", "METHODS", "darts", "gdas", "msgdas", "random"]
+__all__ = [
+    "GRADIENTS",
+    "METHODS",
+    "SUPERNETS",
+    "darts",
+    "darts_2nd",
+    "drnas",
+    "gdas",
+    "msgdas",
+    "pc_darts",
+    "proxylessnas",
+    "r_darts",
+    "random",
+    "rome",
+    "snas",
+]
 
-GRADIENTS: dict[str, Hypergradient] = {"picked": first_order, "probed": probed, "compare": compare}
+GRADIENTS: dict[str, Hypergradient] = {"picked": first_order, "added": added, "probed": probed, "compare": compare}
 
 
 def msgdas(
     net: nn.Module,
     *,
     k: int = 3,
-    gradient: Literal["compare", "probed", "picked"] | None = None,
+    gradient: Literal["compare", "probed", "picked", "added"] | None = None,
     assignment: Literal["rank", "shuffle"] = "shuffle",
+    weight_assignment: Literal["rank", "shuffle"] | None = None,
     normalise: Literal["remaining", "picks", "all"] = "remaining",
     reuse: bool = False,
     warmup: float = 0.6,
@@ -46,6 +67,7 @@ def msgdas(
         k: number of sub-graphs K: the dial between cost and search quality.
         gradient: of the alphas; default ``"compare"``, with K = 1 ``"probed"``.
         assignment, normalise, reuse: see `GumbelTopK`.
+        weight_assignment: of the weight steps; default: the same.
         warmup: fraction of the steps that train weights only, with uniform exclusive sub-graphs.
         drop: p of DropBlock-Identity in weight steps.
         guidance: weight λ of the super-net's distillation loss after warm-up; 0: none. The paper has it; off by default
@@ -58,21 +80,38 @@ def msgdas(
     """
     teacher = SuperNetGuidance(guidance, temperature, alpha_step=guide_alpha_steps) if guidance != 0 else None
     gradient = gradient or ("compare" if k > 1 else "probed")
-    if gradient not in GRADIENTS:
-        raise InputError(f"gradient {gradient!r}: use {', '.join(GRADIENTS)}")
     if gradient == "compare" and k < 2:
         raise InputError("gradient 'compare' needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
     sampler = GumbelTopK(k, assignment, normalise, reuse)
-    parts = {"hypergradient": GRADIENTS[gradient], "guidance": teacher, "warmup": warmup, "drop": drop, "tau": tau}
+    parts: dict[str, Any] = {
+        "weight_sampler": GumbelTopK(k, weight_assignment or assignment, normalise, reuse),
+        "hypergradient": _gradient(gradient),
+        "guidance": teacher,
+        "warmup": warmup,
+        "drop": drop,
+        "tau": tau,
+    }
     return Search(net, sampler, alpha_lr=alpha_lr, **(parts | settings))
 
 
-def gdas(net: nn.Module, *, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
+def gdas(
+    net: nn.Module,
+    *,
+    gradient: Literal["picked", "added", "probed"] = "picked",
+    tau: float | Schedule = linear(10.0, 0.1),
+    **settings: Any,
+) -> Search:
     """One Gumbel-softmax path, gradient through the picked gate.
 
-    GDAS (Dong & Yang 2019, arXiv:1910.04465).
+    GDAS (Dong & Yang 2019, arXiv:1910.04465, eq. 6 and 7).
+
+    Args:
+        gradient: of the gates: that of the ``"picked"`` candidate alone; or, as in GDAS's public code, with the zero
+            weights of the others ``"added"`` to the output; or ``"probed"``.
+        tau: temperature of the gates.
+        settings: everything else that `Search` takes.
     """
-    return Search(net, GumbelTopK(k=1), **({"hypergradient": first_order, "tau": tau} | settings))
+    return Search(net, GumbelTopK(k=1), **({"hypergradient": _gradient(gradient), "tau": tau} | settings))
 
 
 def darts(net: nn.Module, **settings: Any) -> Search:
@@ -83,9 +122,129 @@ def darts(net: nn.Module, **settings: Any) -> Search:
     return Search(net, Softmax(), **({"hypergradient": first_order} | settings))
 
 
+def darts_2nd(net: nn.Module, *, momentum: bool = True, weight_decay: bool = True, **settings: Any) -> Search:
+    """DARTS of second order: alphas see the next step of the weights.
+
+    DARTS (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8), ξ the weights' learning rate.
+
+    Args:
+        momentum, weight_decay: whether the virtual step has them.
+        settings: everything else that `Search` takes.
+    """
+    return Search(net, Softmax(), **({"hypergradient": Unrolled(momentum, weight_decay)} | settings))
+
+
+def proxylessnas(net: nn.Module, **settings: Any) -> Search:
+    """Binary gates over two paths for alphas, single paths for weights.
+
+    ProxylessNAS (Cai et al. 2019, arXiv:1812.00332), by gradients. The paper's penalty on the expected cost is
+    ``penalties=[ExpectedCost(costs)]``.
+    """
+    parts: dict[str, Any] = {
+        "weight_sampler": SinglePath(),
+        "hypergradient": first_order,
+        "alpha_optimizer": partial(Adam, betas=(0.0, 0.999)),  # momentum would move what was not sampled
+        "after_alpha_step": keep_unsampled,
+    }
+    return Search(net, BinaryGates(), **(parts | settings))
+
+
+def snas(net: nn.Module, *, tau: float | Schedule = linear(5.0, 0.1), **settings: Any) -> Search:
+    """Every candidate runs, weighted by Gumbel-softmax; one level.
+
+    SNAS (Xie et al. 2019, arXiv:1812.09926): alphas and weights learn from the same batch, by one pass. Its resource
+    constraint is ``penalties=[ExpectedCost(costs)]``.
+
+    Args:
+        tau: temperature of the relaxation.
+        settings: everything else that `Search` takes.
+    """
+    return Search(net, GumbelSoftmax(), **({"hypergradient": None, "joint": True, "tau": tau} | settings))
+
+
+def pc_darts(net: nn.Module, **settings: Any) -> Search:
+    """DARTS on a part of the channels, with weighted incoming edges.
+
+    PC-DARTS (Xu et al. 2020, arXiv:1907.05737): all of it is in the super-net, which is built with ``partial=4`` and,
+    where nodes choose their inputs, ``searched_edges=True``.
+    """
+    return darts(net, **settings)
+
+
+def r_darts(
+    net: nn.Module,
+    *,
+    weight_decay: float = 27e-4,
+    early_stop: EarlyStop | None = CurvatureStop(),
+    **settings: Any,
+) -> Search:
+    """DARTS with strong weight decay that stops when it gets sharp.
+
+    R-DARTS (L2) and DARTS-ES (Zela et al. 2020, arXiv:1909.09656).
+
+    Args:
+        weight_decay: of the weights; the paper searches with 3, 9, 27 and 81 times 1e-4.
+        early_stop: rule that ends the search; None: it goes on to its end.
+        settings: everything else that `Search` takes.
+    """
+    optimizer = partial(default_weight_optimizer, weight_decay=weight_decay)
+    return darts(net, **({"weight_optimizer": optimizer, "early_stop": early_stop} | settings))
+
+
+def drnas(net: nn.Module, *, kl_weight: float = 1e-3, **settings: Any) -> Search:
+    """Every candidate runs, its weight drawn from a learned Dirichlet.
+
+    DrNAS (Chen et al. 2021, arXiv:2006.10355), without its progressive pruning.
+
+    Args:
+        kl_weight: of the divergence from the uniform Dirichlet.
+        settings: everything else that `Search` takes.
+    """
+    parts: dict[str, Any] = {"hypergradient": first_order, "penalties": [DirichletKL(kl_weight)]}
+    return Search(net, Dirichlet(), **(parts | settings))
+
+
+def rome(net: nn.Module, *, k: int = 4, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
+    """K independent paths that draw their topology too.
+
+    ROME (Wang et al. 2020, arXiv:2011.11233): two incoming edges a node by Gumbel-Top2, where the super-net is built
+    with ``searched_edges=True``.
+
+    Args:
+        k: sub-graphs of a step, whose gradients are averaged.
+        tau: temperature of the gates.
+        settings: everything else that `Search` takes.
+    """
+    return Search(net, Topology(k), **({"hypergradient": first_order, "tau": tau} | settings))
+
+
 def random(net: nn.Module, **settings: Any) -> Search:
     """A random architecture; uniform single paths train the weights."""
     return Search(net, SinglePath(uniform=True), **({"hypergradient": None} | settings))
 
 
-METHODS: dict[str, Callable[..., Search]] = {"msgdas": msgdas, "gdas": gdas, "darts": darts, "random": random}
+def _gradient(name: str) -> Hypergradient:
+    if name not in GRADIENTS:
+        raise InputError(f"gradient {name!r}: use {', '.join(GRADIENTS)}")
+    return GRADIENTS[name]
+
+
+METHODS: dict[str, Callable[..., Search]] = {
+    "msgdas": msgdas,
+    "gdas": gdas,
+    "proxylessnas": proxylessnas,
+    "darts": darts,
+    "darts-2nd": darts_2nd,
+    "r-darts": r_darts,
+    "pc-darts": pc_darts,
+    "drnas": drnas,
+    "snas": snas,
+    "rome": rome,
+    "random": random,
+}
+
+SUPERNETS: dict[str, dict[str, Any]] = {
+    "pc-darts": {"partial": 4, "searched_edges": True},
+    "rome": {"searched_edges": True},
+}
+"""What a method asks of the super-net, where its space can do it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from msgdas.errors import InputError
 if TYPE_CHECKING:
     from msgdas.alphas import Alphas
 
-__all__ = ["Gate", "SubGraph", "cut", "full", "select"]
+__all__ = ["Gate", "Others", "SubGraph", "cut", "full", "select"]
+
+Others = Literal["probed", "added"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class Gate:
     Attributes:
         active: indices of the candidates that run.
         weights: ``(O,)`` float tensor; for a single path exactly one-hot.
-        probe: in backward, also run the candidates that are not active, for their gradient (see `cut`).
+        probe: candidates that do not run, but are run in backward, without grad, for the gradient of their weights.
+        added: the zero weights of the candidates that do not run count as added to the output, and get a gradient by
+            it (GDAS's public code).
     """
 
     active: tuple[int, ...]
     weights: Tensor
-    probe: bool = False
+    probe: tuple[int, ...] = ()
+    added: bool = False
 
 
 class SubGraph(Mapping[str, Gate]):
@@ -77,19 +82,17 @@ def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
             choice.gate = gate_before
 
 
-def cut(subgraphs: Sequence[SubGraph], *, probe: bool = False) -> tuple[list[SubGraph], Callable[[], None]]:
+def cut(subgraphs: Sequence[SubGraph], *, others: Others | None = None) -> tuple[list[SubGraph], Callable[[], None]]:
     """Gate weights as leaves, and a function that hands the leaves' gradients on to the alphas, once.
 
     This is what makes K sub-graphs cost the activations of one: each runs forward and backward on its leaves, then
     ``push()`` walks the sampler's graph a single time. The result is the gradient of the summed losses.
 
     Args:
-        probe: also give the candidates that do not run their straight-through gradient.
+        others: how the candidates that do not run get a gradient: by a straight-through one of those that are
+            ``"probed"``, all of them, or as weights ``"added"`` to the output; default: as the gates say.
     """
-    leaves = [
-        SubGraph({n: replace(g, weights=g.weights.detach().requires_grad_(), probe=probe) for n, g in s.items()})
-        for s in subgraphs
-    ]
+    leaves = [SubGraph({name: _leaf(gate, others) for name, gate in subgraph.items()}) for subgraph in subgraphs]
 
     def push() -> None:
         pairs = [
@@ -103,6 +106,13 @@ def cut(subgraphs: Sequence[SubGraph], *, probe: bool = False) -> tuple[list[Sub
             torch.autograd.backward(weights, grads)
 
     return leaves, push
+
+
+def _leaf(gate: Gate, others: Others | None) -> Gate:
+    leaf = replace(gate, weights=gate.weights.detach().requires_grad_())
+    if others == "probed":
+        return replace(leaf, probe=tuple(i for i in range(len(gate.weights)) if i not in gate.active))
+    return replace(leaf, added=True) if others == "added" else leaf
 
 
 def full(alphas: Alphas) -> SubGraph:

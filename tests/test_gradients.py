@@ -151,7 +151,7 @@ def test_probes_do_not_drop_and_leave_no_trace_even_where_the_step_does(net, alp
     reference = naive(net, leaves)
     with quiet(reference):
         F.cross_entropy(reference(X), Y).backward()
-    probes, _ = cut([SubGraph(gates)], probe=True)
+    probes, _ = cut([SubGraph(gates)], others="probed")
     with select(net, probes[0]):
         F.cross_entropy(net(X), Y).backward()
     assert_same([probes[0][n].weights.grad for n in names], [leaves[n].grad for n in names], 1e-10)
@@ -166,7 +166,7 @@ def test_a_searched_mixed_input_is_probed_on_each_edges_own_input():
     torch.manual_seed(1)
     node = MixedInput("node", [nn.Linear(3, 3), nn.Identity(), nn.Tanh()], keep=1, searched=True).double()
     xs = [torch.randn(2, 3).double() for _ in range(3)]
-    (leaf,), _ = cut([SubGraph({"node": Gate((1,), torch.tensor([0.0, 1.0, 0.0]).double())})], probe=True)
+    (leaf,), _ = cut([SubGraph({"node": Gate((1,), torch.tensor([0.0, 1.0, 0.0]).double())})], others="probed")
     toward = torch.randn(2, 3).double()
     with select(node, leaf):
         (node(xs) * toward).sum().backward()
@@ -179,7 +179,7 @@ def test_an_identity_used_elsewhere_too_gets_only_its_own_gradient():
     mixed = MixedOp("c", {"skip": nn.Identity(), "tanh": nn.Tanh()}).double()
     x = torch.randn(5).double().requires_grad_()
     h = 2 * x
-    (leaf,), _ = cut([SubGraph({"c": Gate((0,), torch.tensor([1.0, 0.0]).double())})], probe=True)
+    (leaf,), _ = cut([SubGraph({"c": Gate((0,), torch.tensor([1.0, 0.0]).double())})], others="probed")
     with select(mixed, leaf):
         (3 * h + mixed(h)).sum().backward()
     torch.testing.assert_close(leaf["c"].weights.grad, torch.stack([h.sum(), h.tanh().sum()]).detach())

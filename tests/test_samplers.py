@@ -11,7 +11,17 @@ import torch
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.samplers import Argmax, Fixed, GumbelTopK, SinglePath, Softmax
+from msgdas.samplers import (
+    Argmax,
+    BinaryGates,
+    Dirichlet,
+    Fixed,
+    GumbelSoftmax,
+    GumbelTopK,
+    SinglePath,
+    Softmax,
+    Topology,
+)
 from msgdas.samplers._relax import gumbel_like
 
 SIZES = (5, 3, 4)
@@ -23,8 +33,22 @@ GUMBEL = [
     if k > 1 or normalise != "picks"
 ]
 FIXED = Fixed(Genotype("custom", {"c0": "4", "c1": "0", "c2": "2"}))
-EVERY = [*GUMBEL, GumbelTopK(4, reuse=True), Softmax(), SinglePath(), SinglePath(uniform=True), Argmax(), FIXED]
-MULTI = (Softmax,)
+EVERY = [
+    *GUMBEL,
+    GumbelTopK(4, reuse=True),
+    Softmax(),
+    GumbelSoftmax(),
+    Dirichlet(),
+    BinaryGates(),
+    Topology(),
+    Topology(3),
+    SinglePath(),
+    SinglePath(uniform=True),
+    Argmax(),
+    FIXED,
+]
+MULTI = (Softmax, GumbelSoftmax, Dirichlet)
+NO_GRADIENT = (SinglePath, Argmax, Fixed)
 
 
 def seeded(seed=0):
@@ -104,7 +128,7 @@ class TestContract:
         alphas = alphas_of(*SIZES, scale=3.0)
         weights = [g.weights for s in sampler(alphas, tau=0.1, generator=seeded()) for g in s.values()]
         if not weights[0].requires_grad:
-            assert not isinstance(sampler, (GumbelTopK, Softmax))
+            assert isinstance(sampler, NO_GRADIENT)
             return
         sum((w * torch.randn_like(w)).sum() for w in weights).backward()
         grads = torch.cat([p.grad for p in alphas.parameters()])
@@ -260,6 +284,29 @@ def test_softmax_gates_are_the_softmax_at_the_temperature():
         assert gate.active == tuple(range(len(alphas[name])))
         weights = (alphas[name] / 2).exp()
         torch.testing.assert_close(gate.weights, weights / weights.sum(), rtol=1e-12, atol=0)
+
+
+def test_gumbel_softmax_is_its_closed_form_and_its_largest_gate_follows_the_softmax():
+    alphas = alphas_of(*SIZES)
+    (draw,) = GumbelSoftmax()(alphas, tau=0.7, generator=seeded(5))
+    noise_CO = gumbel_like(alphas.stack().detach(), seeded(5))
+    for c, (name, gate) in enumerate(draw.items()):
+        e = ((alphas[name].log_softmax(-1) + noise_CO[c, : len(gate.weights)]) / 0.7).exp()
+        torch.testing.assert_close(gate.weights, e / e.sum(), rtol=1e-10, atol=0)
+    logits = torch.tensor([0.0, 1.5, -1.0], dtype=torch.float64)
+    (draw,) = GumbelSoftmax()(many(logits, 4000), tau=0.3, generator=seeded(6))
+    law = {(i,): p for i, p in enumerate(logits.softmax(-1).tolist())}
+    assert_follows(Counter((int(gate.weights.argmax()),) for gate in draw.values()), law)
+
+
+def test_binary_gates_draw_the_pair_without_replacement_and_run_one_by_its_share_of_it():
+    logits = torch.tensor([0.0, 1.2, -0.9, 0.4], dtype=torch.float64)
+    (draw,) = BinaryGates()(many(logits, 8000), generator=seeded(7))
+    p, law = logits.softmax(-1).tolist(), {}
+    for (i, j), q in plackett_luce(logits, 2).items():
+        for runs, other in ((i, j), (j, i)):
+            law[runs, other] = law.get((runs, other), 0.0) + q * p[runs] / (p[i] + p[j])
+    assert_follows(Counter(gate.active + gate.probe for gate in draw.values()), law)
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,16 @@ def test_msgdas_finds_the_answer(k, gradient):
     assert search.derive() == answer
 
 
-@pytest.mark.parametrize("method", [methods.gdas, methods.darts])
-def test_the_other_methods_find_it_too(method):
-    search, answer = searched(method, 1)
+@pytest.mark.parametrize("name", sorted(methods.METHODS.keys() - {"msgdas", "random"}))
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_other_methods_find_it_too(name, seed):
+    search, answer = searched(methods.METHODS[name], seed)
+    assert search.derive() == answer
+
+
+@pytest.mark.parametrize("gradient", ["added", "probed"])
+def test_gdas_finds_it_by_its_other_gradients(gradient):
+    search, answer = searched(methods.gdas, 1, gradient=gradient)
     assert search.derive() == answer
 
 
@@ -59,7 +66,7 @@ def test_the_answer_generates_the_labels():
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"gradient": "guess"}, "gradient 'guess': use picked, probed, compare"),
+        ({"gradient": "guess"}, "gradient 'guess': use picked, added, probed, compare"),
         ({"gradient": "compare", "k": 1}, "k=2 or more"),
         ({"warmup": 1.5}, "warmup=1.5"),
         ({"k": 1, "normalise": "picks"}, "'picks' with k=1"),

@@ -7,12 +7,26 @@ from typing import Protocol
 import torch
 
 from msgdas.alphas import Alphas
+from msgdas.samplers.binary import BinaryGates
+from msgdas.samplers.dirichlet import Dirichlet
 from msgdas.samplers.gumbel import GumbelTopK
 from msgdas.samplers.path import Argmax, Fixed, SinglePath
-from msgdas.samplers.softmax import Softmax
+from msgdas.samplers.softmax import GumbelSoftmax, Softmax
+from msgdas.samplers.topology import Topology
 from msgdas.subgraph import SubGraph
 
-__all__ = ["Argmax", "Fixed", "GumbelTopK", "Sampler", "SinglePath", "Softmax"]
+__all__ = [
+    "Argmax",
+    "BinaryGates",
+    "Dirichlet",
+    "Fixed",
+    "GumbelSoftmax",
+    "GumbelTopK",
+    "Sampler",
+    "SinglePath",
+    "Softmax",
+    "Topology",
+]
 
 
 class Sampler(Protocol):

@@ -1,4 +1,4 @@
-"""DARTS's continuous relaxation: every candidate runs."""
+"""Continuous relaxations: every candidate runs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from msgdas.alphas import Alphas
+from msgdas.samplers._relax import gumbel_like
 from msgdas.subgraph import Gate, SubGraph
 
-__all__ = ["Softmax"]
+__all__ = ["GumbelSoftmax", "Softmax"]
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,17 @@ class Softmax:
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         weights = {name: (alphas[name] / tau).softmax(-1) for name in alphas.names}
         return [SubGraph({name: Gate(tuple(range(len(w))), w) for name, w in weights.items()})]
+
+
+@dataclass(frozen=True)
+class GumbelSoftmax:
+    """The whole super-net, gates ``softmax((log softmax(a) + g) / τ)`` with Gumbel noise (SNAS, Xie et al. 2019,
+    arXiv:1812.09926, eq. 4). One sub-graph."""
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        logits_CO = alphas.stack()
+        phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
+        weights_CO = (phi_CO / tau).softmax(-1)
+        sizes = [len(alphas.labels[name]) for name in alphas.names]
+        whole = zip(alphas.names, weights_CO, sizes, strict=True)
+        return [SubGraph({name: Gate(tuple(range(o)), w[:o]) for name, w, o in whole})]

@@ -25,8 +25,18 @@ def describe(search: Search) -> dict[str, Any]:
         "drop_in_alpha_steps",
         "clip",
         "parallel",
+        "joint",
     )
-    parts = ("sampler", "weight_sampler", "warmup_sampler", "hypergradient", "guidance", "loss")
+    parts = (
+        "sampler",
+        "weight_sampler",
+        "warmup_sampler",
+        "hypergradient",
+        "guidance",
+        "loss",
+        "after_alpha_step",
+        "early_stop",
+    )
     return {
         **{name: _plain(getattr(search, name)) for name in names},
         **{name: _part(getattr(search, name)) for name in parts},

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
-from msgdas.subgraph import SubGraph, cut, select
+from msgdas.subgraph import Others, SubGraph, cut, select
 
-__all__ = ["AlphaStep", "Hypergradient", "compare", "first_order", "log_prob", "mean_backward", "probed"]
+__all__ = ["AlphaStep", "Hypergradient", "added", "compare", "first_order", "log_prob", "mean_backward", "probed"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class AlphaStep:
         subgraphs: the K sub-graphs drawn for this step.
         objective: the loss of the sub-graph selected at the moment on the validation batch, a scalar.
         parallel: keep the K graphs and walk them in one backward; same gradients.
+        train_objective: the same on the training batch of this step.
+        weight_optimizer: of the weights, at the learning rate of this step.
     """
 
     net: nn.Module
@@ -32,27 +35,39 @@ class AlphaStep:
     subgraphs: list[SubGraph]
     objective: Callable[[], Tensor]
     parallel: bool = False
+    train_objective: Callable[[], Tensor] | None = None
+    weight_optimizer: Optimizer | None = None
 
 
 Hypergradient = Callable[[AlphaStep], None]
 
 
-def first_order(step: AlphaStep, *, probe: bool = False) -> None:
+def first_order(step: AlphaStep, *, others: Others | None = None) -> None:
     """``∂(Σ_k L_k / K)/∂a`` through the gates, the weights held fixed (Liu et al. 2019, arXiv:1806.09055, ξ = 0).
 
     Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not
-    run get none (*picked*), or with ``probe`` their exact straight-through gradient (`probed`).
+    run get none (*picked*) but those that the sampler has probed; ``others`` is for all of them: see `cut`.
     """
-    leaves, push = cut(step.subgraphs, probe=probe)
+    leaves, push = cut(step.subgraphs, others=others)
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
-    together = step.parallel and not probe  # probing runs candidates in backward, under their own sub-graph's gates
+    probing = any(gate.probe for leaf in leaves for gate in leaf.values())
+    together = step.parallel and not probing  # candidates run in backward, under their own sub-graph's gates
     mean_backward(step.net, leaves, step.objective, parallel=together, inputs=gates)
     push()
 
 
 def probed(step: AlphaStep) -> None:
     """`first_order` over all candidates: those that did not run are probed in backward, without grad."""
-    first_order(step, probe=True)
+    first_order(step, others="probed")
+
+
+def added(step: AlphaStep) -> None:
+    """`first_order` where the zero weights of the candidates that did not run are added to the output.
+
+    So GDAS's public code does it (github.com/D-X-Y/AutoDL-Projects): those candidates get ``∂L/∂w_j = ⟨∂L/∂y, 1⟩``, as
+    if each had put out a one everywhere.
+    """
+    first_order(step, others="added")
 
 
 def compare(step: AlphaStep) -> None:

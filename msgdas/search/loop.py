@@ -72,12 +72,12 @@ def fit(
             (search.step(*batches) for batches in _pairs(search, train, valid, place, epochs)),
             stop=stop,
             epochs=epochs,
-            end_epoch=lambda: _record(search, place, monitor),
+            end_epoch=lambda: _record(search, place, monitor, valid),
             run=run,
             on_step=on_step,
             on_epoch=on_epoch,
         )
-    return search.derive()
+    return _found(search)
 
 
 def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
@@ -102,6 +102,8 @@ def _pairs(
 ) -> Iterator[tuple[Batch, Batch | None]]:
     """The steps still to do: a training batch and, once the warm-up is over, the validation batch of the same index."""
     for epoch in range(place.epoch, epochs):
+        if _stopped_at(search) is not None:
+            return
         valid_batches: Iterator[Batch] | None = None
         for step, batch in enumerate(train.epoch(epoch, place.step), place.step):
             if search.warming_up:
@@ -126,8 +128,22 @@ def validation_batches(
     return Batches(data.val.take(some), 250, mean=data.mean, std=data.std, seed=seed, drop_last=False, device=device)
 
 
-def _record(search: Search, place: Place, monitor: Batches) -> Record:
-    genotype = search.derive()
+def _stopped_at(search: Search) -> int | None:
+    """Of the epochs that the search's rule has watched, the one to go back to, if it says so."""
+    return search.early_stop.stops([value for value, _ in search.watched]) if search.early_stop else None
+
+
+def _found(search: Search) -> Genotype:
+    epoch = _stopped_at(search)
+    return search.derive() if epoch is None else Genotype.from_dict(search.watched[epoch][1])
+
+
+def _record(search: Search, place: Place, monitor: Batches, valid: Batches) -> Record:
+    genotype, watched = search.derive(), {}
+    if search.early_stop and search.done > search.warmup_steps:
+        batch = next(valid.epoch(place.epoch))
+        watched["early_stop"] = search.early_stop.measure(search, batch)
+        search.watched.append((watched["early_stop"], genotype.to_dict()))
     progress = (search.done - 1) / max(1, search.steps - 1)
     probabilities = {name: p.tolist() for name, p in search.alphas.probabilities().items()}
     return {
@@ -137,6 +153,7 @@ def _record(search: Search, place: Place, monitor: Batches) -> Record:
             name: place.means.get(name)
             for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "teacher_accuracy")
         },
+        **watched,
         "derived_accuracy": search.evaluate(genotype, monitor.epoch(0)),
         "skip_share": genotype.share("skip_connect"),
         "genotype": str(genotype),

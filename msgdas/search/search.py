@@ -21,21 +21,23 @@ from msgdas.ops.drop import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, Sampler
 from msgdas.search.describe import describe
+from msgdas.search.early_stop import EarlyStop
 from msgdas.search.gradients import AlphaStep, Hypergradient, mean_backward
 from msgdas.search.guidance import Guidance
 from msgdas.search.schedules import Schedule, at, cosine
-from msgdas.subgraph import SubGraph, full, select
+from msgdas.subgraph import SubGraph, cut, full, select
 
 __all__ = ["Batch", "Penalty", "Search"]
 
 Batch = tuple[Tensor, Tensor]
 Penalty = Callable[[Alphas], Tensor]
+AfterAlphaStep = Callable[[Alphas, Mapping[str, Tensor], Sequence[SubGraph]], None]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-def default_weight_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """SGD with Nesterov momentum 0.9 and decay 5e-4, in one kernel."""
-    optimizer = SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+def default_weight_optimizer(parameters: Iterable[nn.Parameter], weight_decay: float = 5e-4) -> Optimizer:
+    """SGD with Nesterov momentum 0.9, in one kernel."""
+    optimizer = SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True)
     for group in optimizer.param_groups:
         for p in group["params"]:  # the kernel takes no mixture of parameters with and without momentum; 0 is none
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -53,11 +55,15 @@ class Search:
     Args:
         net: any module with choices; its ``forward`` stays as it is.
         sampler: draws the K sub-graphs of the alpha step; and of the weight step unless ``weight_sampler`` does.
-        hypergradient: how the loss reaches the alphas; None: the alphas are never changed (random search).
+        hypergradient: how the loss reaches the alphas; None: by no alpha step (``joint``, or random search).
+        joint: after warm-up the alphas learn in the weight step, from the training batch, through the gates of the same
+            pass (SNAS); there is no validation batch then.
         warmup: fraction of the steps, from the start, that train weights only. ``warmup_sampler`` draws them with all
             logits zero.
         guidance: what a sub-graph learns besides the labels; starts when the warm-up ends.
-        penalties: functions ``alphas -> scalar`` added to the alpha step's loss.
+        penalties: functions ``alphas -> scalar`` added to the loss of the alphas.
+        after_alpha_step: function ``(alphas, logits before, subgraphs)`` that may change the alphas after their step.
+        early_stop: rule that ends the search after an epoch; `fit` asks it.
         loss: ``(logits, labels) -> scalar``.
         tau: temperature of the sampler, or a schedule over the progress of the search after warm-up.
         weight_lr, alpha_lr: learning rates, or schedules over the progress of the whole search.
@@ -77,11 +83,14 @@ class Search:
         sampler: Sampler,
         *,
         hypergradient: Hypergradient | None,
+        joint: bool = False,
         weight_sampler: Sampler | None = None,
         warmup: float = 0.0,
         warmup_sampler: Sampler | None = None,
         guidance: Guidance | None = None,
         penalties: Sequence[Penalty] = (),
+        after_alpha_step: AfterAlphaStep | None = None,
+        early_stop: EarlyStop | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
         tau: float | Schedule = 1.0,
         weight_lr: float | Schedule = cosine(0.05, 1e-3),
@@ -98,6 +107,8 @@ class Search:
     ) -> None:
         if not 0 <= warmup <= 1:
             raise InputError(f"warmup={warmup}: the fraction of the steps before the alphas move, 0 to 1")
+        if joint and hypergradient is not None:
+            raise InputError("joint=True has no alpha step: pass hypergradient=None, or joint=False")
         self.net = net
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -106,12 +117,14 @@ class Search:
         self.weight_sampler = weight_sampler or sampler
         self.warmup_sampler = warmup_sampler or self.weight_sampler
         self.hypergradient, self.guidance, self.penalties = hypergradient, guidance, tuple(penalties)
+        self.joint, self.after_alpha_step, self.early_stop = joint, after_alpha_step, early_stop
         self.loss, self.clip, self.parallel = loss, clip, parallel
         self.warmup, self.tau, self.drop, self.drop_in_alpha_steps = warmup, tau, drop, drop_in_alpha_steps
         self.weight_lr, self.alpha_lr = weight_lr, alpha_lr
         self.weight_optimizer = weight_optimizer([p for p in net.parameters() if p.requires_grad])
         self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
         self.steps, self.done = steps, 0
+        self.watched: list[tuple[float, dict[str, Any]]] = []  # of each epoch: early_stop's measure, what it derives
         self._drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
         for module in self._drops:
             module.block = drop_block or module.block
@@ -165,31 +178,55 @@ class Search:
         self.net.train()
         seen = _Seen()
         if not self.warming_up and self.hypergradient is not None and valid is not None:
-            self._alpha_step(valid, seen)
-        means = self._weight_step(train, seen)
+            self._alpha_step(valid, train, seen)
+        joint = self.joint and not self.warming_up
+        means = self._joint_step(train, seen) if joint else self._weight_step(train, seen)
         self.done += 1
         return means
 
-    def _alpha_step(self, batch: Batch, seen: _Seen) -> None:
+    def _alpha_step(self, valid: Batch, train: Batch, seen: _Seen) -> None:
         assert self.hypergradient is not None
         subgraphs = self.draw(self.sampler)
-        _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
+        _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
         self._set_drop(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
         with quiet(self.net, drop=self.drop_in_alpha_steps):
             guided = self.guidance is not None and self.guidance.alpha_step
-            objective = self._objective(batch, seen, "valid", self._teach(batch, seen) if guided else None)
-            self.hypergradient(AlphaStep(self.net, self.alphas, subgraphs, objective, self.parallel))
+            objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
+            virtual = self._objective(train, _Seen(), "train", None)
+            self.hypergradient(
+                AlphaStep(self.net, self.alphas, subgraphs, objective, self.parallel, virtual, self.weight_optimizer)
+            )
+        self._move_alphas(seen, subgraphs)
+
+    def _move_alphas(self, seen: _Seen, subgraphs: list[SubGraph]) -> None:
+        """A step of the alphas by the gradients that they have, and the penalties'."""
         for penalty in self.penalties:
             penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
         if grads:
             self._means(seen, subgraphs, alpha_gradient=nn.utils.get_total_norm(grads))
+        before = {name: self.alphas[name].detach().clone() for name in self.alphas.names}
+        _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad(set_to_none=True)
+        if self.after_alpha_step:
+            self.after_alpha_step(self.alphas, before, subgraphs)
 
     def _weight_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
         with torch.no_grad():
             subgraphs = self.draw(self.weight_sampler)
+        return self._move_weights(batch, seen, subgraphs)
+
+    def _joint_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
+        """Weights and alphas by one pass, through the same gates."""
+        subgraphs = self.draw(self.sampler)
+        leaves, push = cut(subgraphs)
+        means = self._move_weights(batch, seen, leaves)
+        push()
+        self._move_alphas(seen, subgraphs)
+        return means
+
+    def _move_weights(self, batch: Batch, seen: _Seen, subgraphs: list[SubGraph]) -> dict[str, float]:
         guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
         teacher = self._teach(batch, seen) if guided else None
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
@@ -275,6 +312,7 @@ class Search:
             "alphas": self.alphas.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "watched": self.watched,
             "done": self.done,
             "steps": self.steps,
             "generator": self.generator.get_state(),
@@ -287,7 +325,7 @@ class Search:
         self.alphas.load_state_dict(state["alphas"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
-        self.done, self.steps = state["done"], state["steps"]
+        self.done, self.steps, self.watched = state["done"], state["steps"], state["watched"]
         self.generator.set_state(state["generator"])
         set_random_states(state)
 

@@ -1,0 +1,37 @@
+"""ProxylessNAS's binary gates over two sampled paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from msgdas.alphas import Alphas
+from msgdas.samplers._relax import gumbel_like, straight_through
+from msgdas.subgraph import Gate, SubGraph
+
+__all__ = ["BinaryGates"]
+
+
+@dataclass(frozen=True)
+class BinaryGates:
+    """Two candidates of each choice, one of which runs (Cai et al. 2019, arXiv:1812.00332, section 3.2.1).
+
+    The pair is drawn without replacement with probability ``softmax(a)``; one of the two with their probabilities
+    rescaled to one, ``p = softmax((a_i, a_j))``. The gates are ``hard + (p − p.detach())``. The other of the pair is
+    probed: only its output is needed for the gradient, so it runs in backward, without grad, and one path is alive.
+    """
+
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
+        logits_CO = alphas.stack()
+        pair_C2 = (logits_CO.detach().log_softmax(-1) + gumbel_like(logits_CO, generator)).topk(2).indices
+        outside_CO = torch.ones_like(logits_CO, dtype=torch.bool).scatter(-1, pair_C2, False)
+        soft_CO = logits_CO.masked_fill(outside_CO, -torch.inf).softmax(-1)
+        first_C = soft_CO.detach().gather(-1, pair_C2)[:, 0]
+        swap_C = torch.rand(len(alphas), generator=generator).to(first_C) >= first_C
+        pair_C2 = torch.where(swap_C[:, None], pair_C2.flip(-1), pair_C2)
+        weights_CO = straight_through(pair_C2[:, 0], soft_CO)
+        gates = {}
+        for name, (runs, probed), weights in zip(alphas.names, pair_C2.tolist(), weights_CO, strict=True):
+            gates[name] = Gate((runs,), weights[: len(alphas.labels[name])], probe=(probed,))
+        return [SubGraph(gates)]

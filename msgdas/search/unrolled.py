@@ -1,0 +1,151 @@
+"""DARTS's second-order hypergradient: the alphas see the weights move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from msgdas.errors import InputError
+from msgdas.search.gradients import AlphaStep, mean_backward
+from msgdas.subgraph import SubGraph, cut, select
+
+__all__ = ["Unrolled"]
+
+Objective = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """``∂L_valid(w − ξ ∇_w L_train(w, a), a)/∂a`` (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8).
+
+    ξ is the weights' learning rate. The product with the mixed second derivative is a finite difference over two
+    networks ``w ± ε ∂L_valid/∂w'``, ``ε = epsilon / ‖∂L_valid/∂w'‖``. All of it is in the space of the gates and handed
+    on to the alphas once, so it serves every sampler; with several sub-graphs L is their mean.
+
+    Args:
+        momentum, weight_decay: whether the virtual step has the weight optimizer's (DARTS's public code has both).
+        epsilon: length of the finite difference.
+        exact: double backward instead of finite differences: for tests and tiny networks, and not with hard gates.
+
+    Raises:
+        InputError: ``exact`` with hard gates.
+    """
+
+    momentum: bool = True
+    weight_decay: bool = True
+    epsilon: float = 0.01
+    exact: bool = False
+
+    def __call__(self, step: AlphaStep) -> None:
+        if step.train_objective is None or step.weight_optimizer is None:
+            raise InputError("Unrolled needs the training batch's objective and the weight optimizer in its AlphaStep")
+        leaves, push = cut(step.subgraphs)
+        gates = [gate.weights for leaf in leaves for gate in leaf.values()]
+        work = self._exact if self.exact else self._by_differences
+        work(step, step.train_objective, step.weight_optimizer, leaves, gates)
+        push()
+
+    def _by_differences(
+        self, step: AlphaStep, train: Objective, optimizer: Optimizer, leaves: list[SubGraph], gates: list[Tensor]
+    ) -> None:
+        weights = [p for p in step.net.parameters() if p.requires_grad]
+        rate = optimizer.param_groups[0]["lr"]
+        virtual = _backward(step.net, leaves, train, weights)
+        moves = [self._move(p, grad, optimizer) for p, grad in zip(weights, virtual, strict=True)]
+        with _moved(weights, moves, -rate):
+            found = _backward(step.net, leaves, step.objective, [*weights, *gates])
+        towards, direct = found[: len(weights)], found[len(weights) :]
+        norm = nn.utils.get_total_norm([g for g in towards if g is not None])
+        epsilon = self.epsilon / norm.clamp_min(1e-12)
+        with _moved(weights, towards, epsilon):
+            ahead = _backward(step.net, leaves, train, gates)
+        with _moved(weights, towards, -epsilon):
+            behind = _backward(step.net, leaves, train, gates)
+        for gate, g, plus, minus in zip(gates, direct, ahead, behind, strict=True):
+            if g is not None and plus is not None and minus is not None:
+                g = g - (rate * (plus - minus) / (2 * epsilon)).to(g)
+            gate.grad = g
+
+    def _exact(
+        self, step: AlphaStep, train: Objective, optimizer: Optimizer, leaves: list[SubGraph], gates: list[Tensor]
+    ) -> None:
+        if any(len(gate.active) == 1 for leaf in leaves for gate in leaf.values()):
+            raise InputError(
+                "exact=True needs gates that all candidates share: use the sampler Softmax, or exact=False"
+            )
+        rate = optimizer.param_groups[0]["lr"]
+        weights = {n: p for n, p in step.net.named_parameters() if p.requires_grad}
+        loss = _mean(step.net, leaves, train)
+        grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
+        moved = {}
+        for (name, p), grad in zip(weights.items(), grads, strict=True):
+            move = self._move(p, grad, optimizer)
+            if move is not None:
+                moved[f"net.{name}"] = p - rate * move
+        virtual = _Objective(step.net, step.objective)
+        loss = _mean(step.net, leaves, lambda: functional_call(virtual, moved, ()))
+        torch.autograd.backward(loss, inputs=gates)
+
+    def _move(self, p: Tensor, grad: Tensor | None, optimizer: Optimizer) -> Tensor | None:
+        """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
+        if grad is None:
+            return None
+        settings = next(group for group in optimizer.param_groups if any(q is p for q in group["params"]))
+        buffer = optimizer.state.get(p, {}).get("momentum_buffer")
+        if self.weight_decay:
+            grad = grad + settings["weight_decay"] * p
+        if self.momentum and buffer is not None:
+            grad = grad + settings["momentum"] * buffer
+        return grad
+
+
+class _Objective(nn.Module):
+    """A closure over ``net`` as a module that contains it, so that `functional_call` reaches its weights."""
+
+    def __init__(self, net: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.net, self.objective = net, objective
+
+    def forward(self) -> Tensor:
+        return self.objective()
+
+
+def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tensor:
+    losses = []
+    for leaf in leaves:
+        with select(net, leaf):
+            losses.append(objective())
+    return torch.stack(losses).mean()
+
+
+def _backward(
+    net: nn.Module, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Gradients of the mean objective to ``inputs``, none of them left behind."""
+    mean_backward(net, leaves, objective, inputs=[inputs for _ in leaves])
+    found = [leaf.grad for leaf in inputs]
+    for leaf in inputs:
+        leaf.grad = None
+    return found
+
+
+@contextmanager
+def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float | Tensor) -> Iterator[None]:
+    """Inside, the weights are ``w + by · move``; afterwards bit for bit what they were."""
+    before = [w.detach().clone() for w in weights]
+    with torch.no_grad():
+        for w, move in zip(weights, moves, strict=True):
+            if move is not None:
+                w.add_(by * move)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for w, old in zip(weights, before, strict=True):
+                w.copy_(old)
