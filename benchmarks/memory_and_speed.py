@@ -122,7 +122,7 @@ def weight_step(search: Search, train: Batch) -> None:
 def alpha_step(search: Search, valid: Batch) -> None:
     """The alpha half of `Search.step`."""
     search.net.train()
-    search._alpha_step(valid, _Seen())
+    search._alpha_step(valid, valid, _Seen())
 
 
 class Plain:

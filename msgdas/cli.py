@@ -177,7 +177,7 @@ def show(source: str, as_json: bool, network: str | None, **sizes: int | None) -
     if os.path.isdir(source):
         size |= {name: Run.open(source, lock=False).config["dataset"][name] for name in size}
     given = {name: value for name, value in sizes.items() if value is not None}
-    size = size | space.network_size(given.get("image_size", size["image_size"])) | given
+    size = size | space.network_size(given.get("image_size", size["image_size"]), genotype) | given
     size |= jobs.network_form(space, network)
     cost = count(space.network(genotype, **size), size["in_channels"], size["image_size"])
     if as_json:

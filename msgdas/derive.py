@@ -44,15 +44,17 @@ def argmax(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
 def top_edges(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
     """DARTS's rule (Liu et al. 2019, arXiv:1806.09055, section 2.4): on every edge the strongest operation but
     ``none``;
-    into every node the ``keep`` edges whose strongest operation is most probable, in a softmax that includes
-    ``none``."""
+    into every node the ``keep`` edges whose strongest operation is most probable, in a softmax that includes ``none``.
+    A searched `MixedInput` weighs them: probability of the edge times that of its operation (PC-DARTS, Xu et al. 2020,
+    arXiv:1907.05737)."""
     probabilities = {name: p.tolist() for name, p in alphas.probabilities().items()}
     kept: dict[str, tuple[str, ...]] = {}
     for name, (choice, *_) in all_choices(net).items():
         if isinstance(choice, MixedOp) and choice.searched:
             kept[name] = _strongest(_without_none(probabilities[name], choice.labels), choice.labels, 1)
         elif isinstance(choice, MixedInput):
-            strengths = [_edge_strength(name, edge, probabilities) for edge in choice.candidates]
+            weights = probabilities[name] if choice.searched else [1.0] * len(choice.labels)
+            strengths = [w * _edge_strength(name, e, probabilities) for w, e in zip(weights, choice.candidates)]
             kept[name] = _strongest(strengths, choice.labels, choice.keep)
     return kept
 

@@ -11,6 +11,7 @@ from msgdas.choice import Choice, MixedInput, all_choices, total
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
+from msgdas.ops.partial import PartialChannels
 
 __all__ = ["KeptInputs", "discretize"]
 
@@ -32,10 +33,16 @@ def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
     The result has no `Choice` and no DropBlock left and computes, bit for bit, what ``net`` computes on that sub-graph.
 
     Raises:
-        InputError: the genotype leaves a choice open or keeps a candidate that the choice has not.
+        InputError: the genotype leaves a choice open or keeps a candidate that the choice has not, or the choices of
+            ``net`` see a part of the channels.
     """
     if isinstance(net, Choice):
         return discretize(nn.Sequential(net), genotype)[0]  # type: ignore[index]
+    if any(isinstance(module, PartialChannels) for module in net.modules()):
+        raise InputError(
+            "a super-net with PartialChannels has no derived network in it: its operations are narrower than the "
+            "found network's; build that with space.network(genotype)"
+        )
     kept = genotype.decisions()
     for name in kept.keys() - all_choices(net).keys():
         raise InputError(f"the genotype decides {name!r}, which is no choice of this network")

@@ -87,7 +87,7 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
         )
         ranked = _select(job, data, settings) if settings["samples"] else []
         genotype = ranked[0].genotype if ranked else genotype
-        size = space.network_size(data.image_size) | _input_size(data)
+        size = space.network_size(data.image_size, genotype) | _input_size(data)
         cost = count(space.network(genotype, **size), data.channels, data.image_size)
         found = genotype.to_dict() | {"string": str(genotype), **cost._asdict()}
         if ranked:
@@ -192,7 +192,7 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     recipe = _recipe(settings)
     data = _load(settings, out if resume else None)
     space = find_space(genotype.space)
-    default = space.network_size(data.image_size)
+    default = space.network_size(data.image_size, genotype)
     settings = settings | {
         "channels": settings["channels"] or default["channels"],
         "cells": settings["cells"] or default["cells"],

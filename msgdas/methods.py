@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Adam
 
+from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
-from msgdas.search.gradients import Hypergradient, added, compare, first_order, probed
+from msgdas.search.gradients import Exchange, Hypergradient, added, compare, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
 from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
-from msgdas.search.search import Search, default_weight_optimizer
+from msgdas.search.search import Penalty, Search, default_weight_optimizer
 from msgdas.search.unrolled import Unrolled
 
 __all__ = [
@@ -36,14 +37,20 @@ __all__ = [
     "snas",
 ]
 
-GRADIENTS: dict[str, Hypergradient] = {"picked": first_order, "added": added, "probed": probed, "compare": compare}
+GRADIENTS: dict[str, Hypergradient] = {
+    "picked": first_order,
+    "added": added,
+    "probed": probed,
+    "compare": compare,
+    "exchange": Exchange(),
+}
 
 
 def msgdas(
     net: nn.Module,
     *,
-    k: int = 3,
-    gradient: Literal["compare", "probed", "picked", "added"] | None = None,
+    k: int | None = None,
+    gradient: Literal["exchange", "compare", "probed", "picked", "added"] | None = None,
     assignment: Literal["rank", "shuffle"] = "shuffle",
     weight_assignment: Literal["rank", "shuffle"] | None = None,
     normalise: Literal["remaining", "picks", "all"] = "remaining",
@@ -64,7 +71,8 @@ def msgdas(
     The paper fixes the parts; what it leaves open are arguments. docs/msgdas.md says where their defaults come from.
 
     Args:
-        k: number of sub-graphs K: the dial between cost and search quality.
+        k: number of sub-graphs K: the dial between cost and search quality; default: 3, or as many as the smallest
+            choice has candidates.
         gradient: of the alphas; default ``"compare"``, with K = 1 ``"probed"``.
         assignment, normalise, reuse: see `GumbelTopK`.
         weight_assignment: of the weight steps; default: the same.
@@ -79,9 +87,11 @@ def msgdas(
         settings: everything else that `Search` takes.
     """
     teacher = SuperNetGuidance(guidance, temperature, alpha_step=guide_alpha_steps) if guidance != 0 else None
+    if k is None:
+        k = min(3, *(len(same[0].labels) for same in choices(net).values()))
     gradient = gradient or ("compare" if k > 1 else "probed")
-    if gradient == "compare" and k < 2:
-        raise InputError("gradient 'compare' needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
+    if gradient in ("compare", "exchange") and k < 2:
+        raise InputError(f"gradient {gradient!r} needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
     sampler = GumbelTopK(k, assignment, normalise, reuse)
     parts: dict[str, Any] = {
         "weight_sampler": GumbelTopK(k, weight_assignment or assignment, normalise, reuse),
@@ -191,20 +201,21 @@ def r_darts(
     return darts(net, **({"weight_optimizer": optimizer, "early_stop": early_stop} | settings))
 
 
-def drnas(net: nn.Module, *, kl_weight: float = 1e-3, **settings: Any) -> Search:
+def drnas(net: nn.Module, *, kl_weight: float = 1e-3, penalties: Sequence[Penalty] = (), **settings: Any) -> Search:
     """Every candidate runs, its weight drawn from a learned Dirichlet.
 
     DrNAS (Chen et al. 2021, arXiv:2006.10355), without its progressive pruning.
 
     Args:
         kl_weight: of the divergence from the uniform Dirichlet.
+        penalties: besides that.
         settings: everything else that `Search` takes.
     """
-    parts: dict[str, Any] = {"hypergradient": first_order, "penalties": [DirichletKL(kl_weight)]}
+    parts: dict[str, Any] = {"hypergradient": first_order, "penalties": [DirichletKL(kl_weight), *penalties]}
     return Search(net, Dirichlet(), **(parts | settings))
 
 
-def rome(net: nn.Module, *, k: int = 4, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
+def rome(net: nn.Module, *, k: int = 7, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
     """K independent paths that draw their topology too.
 
     ROME (Wang et al. 2020, arXiv:2011.11233): two incoming edges a node by Gumbel-Top2, where the super-net is built

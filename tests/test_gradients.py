@@ -17,7 +17,7 @@ from msgdas.errors import InputError
 from msgdas.ops import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, GumbelTopK, Softmax
-from msgdas.search.gradients import AlphaStep, compare, first_order, mean_backward, probed
+from msgdas.search.gradients import AlphaStep, Exchange, compare, first_order, mean_backward, probed
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
 
@@ -277,6 +277,64 @@ def test_compare_needs_two_single_paths():
         one.compare(GumbelTopK(1)(one.alphas))
     with pytest.raises(InputError, match=r"runs 4 candidates at 'c'"):
         one.compare(Softmax()(one.alphas) * 2)
+
+
+# exchange
+
+
+class TwoChoices:
+    """``L(i, j)``, read from a table; the second choice may be of no account."""
+
+    def __init__(self, losses_IJ):
+        self.losses = losses_IJ
+        sizes = losses_IJ.shape
+        self.net = nn.ModuleList(
+            MixedOp(n, [nn.Identity() for _ in range(o)]) for n, o in zip("ab", sizes, strict=True)
+        )
+        self.alphas = Alphas(dict(zip("ab", sizes, strict=True)), init=0.8, generator=seeded(1)).double()
+
+    def exchange(self, subgraphs, **settings):
+        def objective():
+            return self.losses[self.net[0].gate.active[0], self.net[1].gate.active[0]]
+
+        Exchange(**settings)(AlphaStep(self.net, self.alphas, subgraphs, objective, generator=seeded(6)))
+        return [self.alphas[name].grad for name in "ab"]
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_exchange_compares_each_choice_in_the_first_sub_graph(k):
+    losses = torch.rand(3, 4, generator=seeded(2)).double()
+    for seed in range(10):
+        two = TwoChoices(losses)
+        draw = GumbelTopK(k)(two.alphas, generator=seeded(seed))
+        (i, *others_i), (j, *others_j) = ([s[name].active[0] for s in draw] for name in "ab")
+        given = two.exchange(draw, choices=2)
+        for name, picks, found in zip("ab", ([i, *others_i], [j, *others_j]), given, strict=True):
+            here = [losses[p, j] if name == "a" else losses[i, p] for p in picks]
+            p, wanted = two.alphas[name].detach().softmax(-1), 0
+            for m, pick in enumerate(picks):
+                advantage = here[m] - sum(here[:m] + here[m + 1 :]) / (k - 1)
+                wanted = wanted + advantage * (F.one_hot(torch.tensor(pick), len(p)) - p) / k
+            torch.testing.assert_close(found, wanted / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_exchange_does_not_push_a_choice_of_no_account_and_takes_one_at_a_time():
+    losses = torch.rand(3, 1, generator=seeded(2)).double().expand(3, 4)
+    two = TwoChoices(losses)
+    grads = [two.exchange(GumbelTopK(3)(two.alphas, generator=seeded(s)), choices=2) for s in range(5)]
+    assert all(not b.any() for _, b in grads)
+    one = TwoChoices(torch.rand(3, 4).double())
+    assert [g is None for g in one.exchange(GumbelTopK(2)(one.alphas, generator=seeded()), choices=1)].count(True) == 1
+
+
+def test_exchange_says_what_it_needs():
+    two = TwoChoices(torch.rand(3, 4).double())
+    with pytest.raises(InputError, match=r"'exchange' needs two"):
+        two.exchange(GumbelTopK(1)(two.alphas))
+    with pytest.raises(InputError, match=r"use 1 or more"):
+        Exchange(0)
+    with pytest.raises(InputError, match=r"runs 3 candidates at"):
+        two.exchange(Softmax()(two.alphas) * 2, choices=2)
 
 
 # any network

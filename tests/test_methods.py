@@ -383,6 +383,27 @@ def test_candidate_macs_add_up_to_the_cost_of_what_is_derived():
     assert count(nasbench201.network(Genotype("nasbench201", kept), channels=4, cells=2)).macs == empty + total
 
 
+def test_an_edge_costs_what_no_choice_inside_it_decides():
+    inner = {
+        str(i): nn.Sequential(
+            nn.Conv2d(2, 2, 1), MixedOp(f"op{i}", {"c": nn.Conv2d(2, 2, 3, padding=1), "s": nn.Identity()})
+        )
+        for i in range(2)
+    }
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.node = MixedInput("node", inner, keep=1, searched=True)
+
+        def forward(self, x):
+            return self.node([x, x])
+
+    costs = candidate_macs(Net(), in_channels=2, image_size=4)
+    assert costs["node"].tolist() == [2 * 2 * 16] * 2
+    assert costs["op0"].tolist() == [9 * 2 * 2 * 16, 0]
+
+
 def test_expected_cost_is_its_expectation_and_cheapens_what_is_found():
     costs = {"a": torch.tensor([0.0, 2.0]).double(), "b": torch.tensor([1.0, 5.0, 3.0]).double()}
     alphas = Alphas({"a": 2, "b": 3}, init=0.0).double()
@@ -437,6 +458,7 @@ def test_the_largest_eigenvalue_is_the_hessians():
 )
 def test_curvature_stop_goes_back_when_the_mean_has_grown(values, epoch):
     assert CurvatureStop(window=1, back=2, ratio=0.9).stops(values) == epoch
+    assert CurvatureStop(window=1, back=1).stops([-1e-9, -1e-9]) is None
 
 
 def test_curvature_stop_takes_means_over_its_window():

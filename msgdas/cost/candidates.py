@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from msgdas.alphas import Alphas
-from msgdas.choice import all_choices
+from msgdas.choice import Choice, choices
 from msgdas.quiet import quiet
 from msgdas.subgraph import full, select
 
@@ -16,7 +18,7 @@ __all__ = ["candidate_macs"]
 
 def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -> dict[str, Tensor]:
     """Multiply-adds of every candidate of every searched choice, for one image; those of choices that share a name
-    added up.
+    added up. What is decided by a choice inside a candidate is counted there and not in the candidate.
 
     Returns:
         Choice name → ``(O,)`` float64.
@@ -35,10 +37,19 @@ def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -
         net(x)
     net.train(was_training)
     counts = counter.get_flop_counts()
+
+    def flops(module: nn.Module) -> int:
+        return sum(counts.get(f"{type(net).__name__}.{names[module]}", {}).values())
+
     costs = {}
-    for name, same in all_choices(net).items():
-        if same[0].searched:
-            keys = [[f"{type(net).__name__}.{names[m]}" for m in choice.candidates] for choice in same]
-            flops = [[sum(counts.get(key, {}).values()) for key in row] for row in keys]
-            costs[name] = torch.tensor(flops, dtype=torch.float64).sum(0) / 2
+    for name, same in choices(net).items():
+        own = [[flops(candidate) - _decided_inside(candidate, flops) for candidate in c.candidates] for c in same]
+        costs[name] = torch.tensor(own, dtype=torch.float64).sum(0) / 2
     return costs
+
+
+def _decided_inside(module: nn.Module, flops: Callable[[nn.Module], int]) -> int:
+    """What the outermost searched choices inside ``module`` cost in all."""
+    if isinstance(module, Choice) and module.searched:
+        return flops(module)
+    return sum(_decided_inside(child, flops) for child in module.children())

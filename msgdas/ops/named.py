@@ -1,4 +1,4 @@
-"""The operations of the NASNet family by their published names."""
+"""The operations of cells by their published names: the NASNet family's, and RobustDARTS's ``noise``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from msgdas.ops.conv import FactorizedReduce, dil_conv, sep_conv, wide_conv
-from msgdas.ops.skip import Zero
+from msgdas.ops.skip import Noise, Zero
 
 __all__ = ["OPERATIONS"]
 
@@ -22,4 +22,5 @@ OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {  # (channels, s
     "dil_conv_3x3": lambda c, stride, affine: dil_conv(c, 3, stride, affine=affine),
     "dil_conv_5x5": lambda c, stride, affine: dil_conv(c, 5, stride, affine=affine),
     "conv_7x1_1x7": lambda c, stride, affine: wide_conv(c, 7, stride, affine=affine),
+    "noise": lambda c, stride, affine: Noise(stride),
 }

@@ -1,11 +1,11 @@
-"""Operations without weights."""
+"""Operations that learn nothing from their input, or hardly anything."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Zero"]
+__all__ = ["Noise", "Projection", "Zero"]
 
 
 class Zero(nn.Module):
@@ -17,3 +17,34 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(nn.Module):
+    """``noise``: what no search should choose (space S4 of Zela et al. 2020, arXiv:1909.09656).
+
+    Standard normal numbers of the input's shape, halved (upwards) for stride 2, without a graph. Drawn anew by each
+    forward, in evaluation too, from the global generator.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Projection(nn.Module):
+    """The shortest way to another shape: 1 × 1 convolution and BatchNorm of every ``stride``-th pixel.
+
+    The pixels are taken before the convolution and not by its stride: see `FactorizedReduce`.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x[:, :, :: self.stride, :: self.stride]))

@@ -206,13 +206,15 @@ def _rows(graph: CellGraph, width: int) -> Iterator[Text]:
     labels = [_cells(label) for _, _, label in graph.edges]
     label_width = min(max(labels, default=0), width - 2 * named - 11)
     computed = {target for _, target, _ in graph.edges}
+    chained = False  # nodes of one edge each stand close
     for i, node in enumerate(graph.nodes):
         entering = [(source, label) for source, target, label in graph.edges if target == node]
         if node not in computed:
             yield Text(_fit(node, named), style="bold").append("  input" if _feeds(graph, node) else "  unused", "dim")
             continue
-        if i:
+        if i and not (chained and len(entering) == 1):
             yield Text()
+        chained = len(entering) == 1
         yield from _node_rows(node, entering, named, label_width)
 
 

@@ -49,6 +49,8 @@ def kind_of(label: str) -> str:
         return "none"
     if "skip" in name or "identity" in name:
         return "skip"
+    if name.startswith("mb"):  # an inverted residual, such as mb6_5x5
+        return "conv"
     return next((kind for kind in ("pool", "conv") if kind in name), "other")
 
 

@@ -21,8 +21,8 @@ class Topology:
     """K independent sub-graphs with the topology of the derived network (Wang et al. 2020, arXiv:2011.11233).
 
     Of a searched `MixedInput` the ``keep`` incoming edges with the largest ``φ = log softmax(a) + g`` run
-    (Gumbel-Top2), of any other choice the largest one. The gates are ``hard + (soft − soft.detach())``; ``soft`` sums,
-    over the kept, softmaxes of ``φ / τ`` over what the ones before left.
+    (Gumbel-Top2), of any other choice the largest one. The gates are ``hard + (soft − soft.detach())``, with ``soft``
+    the softmax of ``φ / τ`` (eq. 7).
 
     Args:
         k: number of sub-graphs, drawn independently of each other; their gradients are averaged.
@@ -54,10 +54,6 @@ class Topology:
 
 def _top(phi_O: Tensor, picks: list[int], tau: float) -> Tensor:
     """Straight-through weights of several picks: ``(O,)``, exactly one at each of them."""
-    index = torch.tensor(picks, device=phi_O.device)
-    hard = F.one_hot(index, len(phi_O)).sum(0).to(phi_O)
-    left, soft = phi_O, torch.zeros_like(phi_O)
-    for pick in index:
-        soft = soft + (left / tau).softmax(-1)
-        left = left.index_fill(0, pick, -torch.inf)
+    hard = F.one_hot(torch.tensor(picks, device=phi_O.device), len(phi_O)).sum(0).to(phi_O)
+    soft = (phi_O / tau).softmax(-1)
     return hard + (soft - soft.detach())

@@ -57,7 +57,7 @@ class CurvatureStop:
         if then < 0:
             return None
         means = [sum(part) / len(part) for i in (then, now) if (part := values[max(0, i + 1 - self.window) : i + 1])]
-        return then if means[0] < self.ratio * means[1] else None
+        return then if means[1] > 0 and means[0] < self.ratio * means[1] else None
 
 
 def largest_eigenvalue(search: Search, batch: Batch) -> float:

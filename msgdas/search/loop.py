@@ -106,7 +106,7 @@ def _pairs(
             return
         valid_batches: Iterator[Batch] | None = None
         for step, batch in enumerate(train.epoch(epoch, place.step), place.step):
-            if search.warming_up:
+            if search.warming_up or search.hypergradient is None:
                 yield batch, None
             else:
                 valid_batches = valid_batches or valid.epoch(epoch, step)

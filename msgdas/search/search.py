@@ -194,7 +194,16 @@ class Search:
             objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
             virtual = self._objective(train, _Seen(), "train", None)
             self.hypergradient(
-                AlphaStep(self.net, self.alphas, subgraphs, objective, self.parallel, virtual, self.weight_optimizer)
+                AlphaStep(
+                    self.net,
+                    self.alphas,
+                    subgraphs,
+                    objective,
+                    parallel=self.parallel,
+                    train_objective=virtual,
+                    weight_optimizer=self.weight_optimizer,
+                    generator=self.generator,
+                )
             )
         self._move_alphas(seen, subgraphs)
 

@@ -7,7 +7,7 @@ cells halve the map and double the channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,13 @@ from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
 from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.named import OPERATIONS
+from msgdas.ops.partial import on_part
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
 __all__ = [
     "CANDIDATES",
+    "Candidates",
     "DartsNet",
     "Plan",
     "SuperNet",
@@ -50,6 +52,7 @@ CANDIDATES = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )  # in the official order
+Candidates = Sequence[str] | Mapping[str, Sequence[str]]
 KINDS = ("normal", "reduce")
 
 
@@ -94,7 +97,7 @@ def plan(image_size: int, cells: int, form: Form | None = None) -> Plan:
     return Plan(stem, reductions, side)
 
 
-def network_size(image_size: int) -> dict[str, int]:
+def network_size(image_size: int, genotype: Genotype | None = None) -> dict[str, int]:
     """Default channels and cells of the evaluation network: those of the paper for CIFAR and for ImageNet."""
     return {"channels": 36, "cells": 20} if image_size <= 48 else {"channels": 48, "cells": 14}
 
@@ -227,15 +230,18 @@ def _conv_bn(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 
 
 class SuperNet(DartsNet):
-    """The search network: on every edge a choice of eight operations, shared by all cells of a kind; BatchNorm without
+    """The search network: on every edge a choice of operations, shared by all cells of a kind; BatchNorm without
     affine, and one after each pooling. All edges into a node run; `top_edges` keeps two of them."""
 
-    space = "darts"
     rule = staticmethod(top_edges)
+
+    def __init__(self, cell: CellFactory, *, space: str, **settings: Any) -> None:
+        super().__init__(cell, **settings)
+        self.space = space
 
     def genotype(self, kept: Mapping[str, tuple[str, ...]]) -> Genotype:
         """The cells of what a rule keeps; of a node that it does not decide, all edges."""
-        return Genotype("darts", cells={kind: _cell_of(kind, kept) for kind in KINDS})
+        return Genotype(self.space, cells={kind: _cell_of(kind, kept) for kind in KINDS})
 
 
 def supernet(
@@ -246,16 +252,29 @@ def supernet(
     in_channels: int = 3,
     image_size: int = 32,
     form: Form | None = None,
+    space: str = "darts",
+    candidates: Candidates = CANDIDATES,
+    partial: int = 1,
+    searched_edges: bool = False,
 ) -> SuperNet:
-    """The search network of DARTS. Defaults: those of the paper for CIFAR-10."""
+    """The search network of DARTS. Defaults: those of the paper for CIFAR-10.
 
-    def edge(kind: str, source: int, target: int, width: int) -> MixedOp:
-        stride = 2 if kind == "reduce" and source < 2 else 1
-        return MixedOp(f"{kind}/{source}-{target}", {label: _candidate(label, width, stride) for label in CANDIDATES})
+    Args:
+        space: name of the space that ``candidates`` make.
+        candidates: labels of the operations on every edge, or those of each edge ``"normal/0-2"``, ….
+        partial: M, of which the operations see one part of the channels (`PartialChannels`).
+        searched_edges: the edges into a node are a choice too, of which two are kept (PC-DARTS, ROME); node 2 has two,
+            which a softmax still weighs.
+    """
+
+    def edge(kind: str, source: int, target: int, width: int) -> nn.Module:
+        stride, name = 2 if kind == "reduce" and source < 2 else 1, f"{kind}/{source}-{target}"
+        labels = candidates[name] if isinstance(candidates, Mapping) else candidates
+        return on_part(lambda c: MixedOp(name, {o: _candidate(o, c, stride) for o in labels}), width, partial, stride)
 
     def node(kind: str, target: int, width: int) -> MixedInput:
         edges = {str(source): edge(kind, source, target, width) for source in range(target)}
-        return MixedInput(f"{kind}/{target}", edges, keep=2)
+        return MixedInput(f"{kind}/{target}", edges, keep=2, searched=searched_edges)
 
     def cell(kind: str, c_before: int, c_last: int, width: int, halved: bool) -> CellModule:
         states = range(2, 2 + NODES)
@@ -264,6 +283,7 @@ def supernet(
 
     return SuperNet(
         cell,
+        space=space,
         channels=channels,
         cells=cells,
         classes=classes,

@@ -35,24 +35,28 @@ def to_string(genotype: Genotype) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def from_string(text: str) -> Genotype:
+def from_string(text: str, space: str = "darts") -> Genotype:
     """Reads that form (also with a tuple a node, or ``range(2, 6)``), or the name of a published genotype.
+
+    Args:
+        space: of the genotype; one whose cells are made as those of DARTS.
 
     Raises:
         InputError: neither.
     """
     name = text.strip()
     if name in PUBLISHED:
-        return from_string(PUBLISHED[name].text)
+        return from_string(PUBLISHED[name].text, space)
     if not name.startswith("Genotype("):
-        raise InputError(f"darts genotype {text!r} is not known: use {', '.join(PUBLISHED)} or {FORM}")
+        names = f"{', '.join(PUBLISHED)} or " if space == "darts" else ""
+        raise InputError(f"{space} genotype {text!r} is not known: use {names}{FORM}")
     try:
         fields = {kind: _literal(node) for kind, node in _keywords(name)}
         cells = {kind: Cell(_nodes(fields[kind]), tuple(fields[f"{kind}_concat"])) for kind in ("normal", "reduce")}
     except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
         reason = f" ({error})" if isinstance(error, InputError) else ""
-        raise InputError(f"{text!r} is no darts genotype{reason}: expected {FORM}") from None
-    genotype = Genotype("darts", cells=cells)
+        raise InputError(f"{text!r} is no {space} genotype{reason}: expected {FORM}") from None
+    genotype = Genotype(space, cells=cells)
     to_string(genotype)
     return genotype
 

@@ -12,6 +12,7 @@ from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops.partial import on_part
 from msgdas.report.graph import CellGraph
 
 __all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
@@ -116,13 +117,23 @@ def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
 
 
 def supernet(
-    *, channels: int = 8, cells: int = 1, classes: int = 10, in_channels: int = 3, image_size: int = 32
+    *,
+    channels: int = 8,
+    cells: int = 1,
+    classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    partial: int = 1,
 ) -> NasBench201:
     """The search network: every edge a choice of five operations, shared by all cells; candidates' BatchNorm without
-    affine."""
+    affine.
 
-    def edge(name: str, width: int) -> MixedOp:
-        return MixedOp(name, {label: make(width, False) for label, make in OPERATIONS.items()})
+    Args:
+        partial: M, of which the operations see one part of the channels (`PartialChannels`).
+    """
+
+    def edge(name: str, width: int) -> nn.Module:
+        return on_part(lambda c: MixedOp(name, {o: make(c, False) for o, make in OPERATIONS.items()}), width, partial)
 
     return NasBench201(
         edge, channels=channels, cells=cells, classes=classes, in_channels=in_channels, image_size=image_size

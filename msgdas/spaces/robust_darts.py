@@ -1,0 +1,65 @@
+"""S1 to S4, sub-spaces of DARTS's in which DARTS fails (Zela et al. 2020, arXiv:1909.09656)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.spaces import darts_text
+from msgdas.spaces.darts import KINDS, NODES
+
+__all__ = ["CANDIDATES", "from_string", "to_string"]
+
+EDGES = tuple(
+    f"{kind}/{source}-{target}" for kind in KINDS for target in range(2, 2 + NODES) for source in range(target)
+)
+MAX, AVG, SKIP = "max_pool_3x3", "avg_pool_3x3", "skip_connect"
+SEP, DIL, DIL5 = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5"
+_S1 = (  # the two of each edge that DARTS had found best, as in github.com/automl/RobustDARTS
+    *((SKIP, DIL), (SKIP, DIL5)),  # normal cell, into node 2
+    *((SKIP, DIL5), (SKIP, SEP), (SKIP, DIL)),
+    *((MAX, SKIP), (SKIP, SEP), (SKIP, SEP), (SKIP, DIL)),
+    *((SKIP, SEP), (MAX, SKIP), (SKIP, DIL), (DIL, DIL5), (DIL, DIL5)),
+    *((MAX, AVG), (MAX, DIL)),  # reduction cell
+    *((MAX, AVG), (MAX, AVG), (SKIP, DIL5)),
+    *((MAX, AVG), (MAX, SEP), (SKIP, DIL), (SKIP, DIL5)),
+    *((MAX, AVG), (MAX, AVG), (SKIP, DIL5), (SKIP, DIL5), (SKIP, DIL5)),
+)
+CANDIDATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # space → edge → operations
+    "s1": dict(zip(EDGES, _S1, strict=True)),
+    "s2": dict.fromkeys(EDGES, (SKIP, SEP)),
+    "s3": dict.fromkeys(EDGES, ("none", SKIP, SEP)),
+    "s4": dict.fromkeys(EDGES, ("noise", SEP)),
+}
+
+
+def to_string(genotype: Genotype) -> str:
+    """DARTS's text.
+
+    Raises:
+        InputError: not a genotype of one of these spaces, or with an operation that its space has not on that edge.
+    """
+    text = darts_text.to_string(genotype)
+    if genotype.space not in CANDIDATES:
+        raise InputError(f"genotype of space {genotype.space!r} is none of {', '.join(CANDIDATES)}")
+    edges = CANDIDATES[genotype.space]
+    for kind, cell in genotype.cells:
+        for state, node in enumerate(cell.nodes, 2):
+            for label, source in node:
+                able = edges.get(f"{kind}/{source}-{state}", ())
+                if label not in able:
+                    where = f"{label} from {source} to {state} in the {kind} cell"
+                    raise InputError(f"{where}: {genotype.space} has {' or '.join(able) or 'no such edge'} there")
+    return text
+
+
+def from_string(space: str, text: str) -> Genotype:
+    """Reads DARTS's text as a genotype of ``space``.
+
+    Raises:
+        InputError: not of that form or that space.
+    """
+    genotype = darts_text.from_string(text, space)
+    to_string(genotype)
+    return genotype
