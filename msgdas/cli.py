@@ -87,6 +87,9 @@ common = _options(
 @click.option("--k", type=int, help="number of exclusive sub-graphs  [default: 3]")
 @click.option("--gradient", type=click.Choice(list(GRADIENTS)), help="of the alphas  [default: compare; k=1: probed]")
 @click.option("--assignment", type=click.Choice(["rank", "shuffle"]), help="of picks to sub-graphs  [default: shuffle]")
+@click.option(
+    "--weight-assignment", type=click.Choice(["rank", "shuffle"]), help="of weight steps  [default: the same]"
+)
 @click.option("--normalise", type=click.Choice(["remaining", "picks", "all"]), help="of gates  [default: remaining]")
 @click.option("--drop", type=click.FloatRange(0, 0.9), help="DropBlock-Identity's p at the start  [default: 0.5]")
 @click.option("--guidance", type=float, help="weight of the super-net's teaching  [default: 0, off]")

@@ -42,7 +42,15 @@ __all__ = ["find_device", "find_genotype", "free_folder", "network_form", "read_
 
 Settings = dict[str, Any]
 SEARCH_OPTIONS = ("drop", "alpha_lr")  # of every method
-METHOD_OPTIONS = ("k", "gradient", "assignment", "normalise", "guidance", "temperature")  # of those that take them
+METHOD_OPTIONS = (
+    "k",
+    "gradient",
+    "assignment",
+    "weight_assignment",
+    "normalise",
+    "guidance",
+    "temperature",
+)  # of those that take them
 DATA_OPTIONS = ("data_dir", "download", "image_size", "on_bad_image", "max_memory", "workers")
 SHORTEST = 1500  # steps that a search of unstated length has at least
 LARGE = 112  # pixels, from which on DropBlock's blocks are larger
