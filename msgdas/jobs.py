@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import os
 import random
@@ -41,7 +42,7 @@ from msgdas.spaces import SPACES, Space, find_space
 __all__ = ["find_device", "find_genotype", "free_folder", "network_form", "read_genotype", "report", "search", "train"]
 
 Settings = dict[str, Any]
-SEARCH_OPTIONS = ("drop", "alpha_lr")  # of every method
+SEARCH_OPTIONS = ("drop", "drop_in_alpha_steps", "alpha_lr")  # of every method
 METHOD_OPTIONS = (
     "k",
     "gradient",
@@ -79,6 +80,7 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     job.steps = settings["epochs"] * max(1, settings["images"] // settings["batch_size"])
     config = _config("search", settings, data) | {"search": job.describe()}
     with Run.open(out) if resume else Run.create(out, config) as run:
+        _refuse_another_search(run, config["search"])
         view.start(out, _plan(settings, data, net, job), settings["epochs"])
         genotype = fit(
             job,
@@ -129,6 +131,19 @@ def _completed(settings: Settings, data: DataSet, space: Space) -> Settings:
     return settings
 
 
+def _refuse_another_search(run: Run, now: Mapping[str, Any]) -> None:
+    """Raises:
+    InputError: the run began as another search than its settings mean now, by the defaults of another version.
+    """
+    began = run.config.get("search", {})
+    for name, value in json.loads(json.dumps(now)).items():
+        if name in began and began[name] != value:
+            raise InputError(
+                f"run '{run.path}' began with {name.replace('_', '-')} {began[name]} and would go on with {value}: "
+                f"finish it with msgdas {run.config.get('versions', {}).get('msgdas')} as it was, or start anew"
+            )
+
+
 def _supernet(space: Space, settings: Settings, data: DataSet) -> nn.Module:
     """The space's super-net, with what the method asks of it."""
     name = settings["method"]
@@ -147,7 +162,8 @@ def _supernet(space: Space, settings: Settings, data: DataSet) -> nn.Module:
 
 def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
     name = settings["method"]
-    options = {option: settings[option] for option in SEARCH_OPTIONS + METHOD_OPTIONS if settings[option] is not None}
+    given = {option: settings.get(option) for option in SEARCH_OPTIONS + METHOD_OPTIONS}  # older runs lack newer ones
+    options = {option: value for option, value in given.items() if value is not None}
     known = {*inspect.signature(METHODS[name]).parameters, *SEARCH_OPTIONS}
     for option in options:
         if option not in known:
@@ -159,7 +175,7 @@ def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
     if data.image_size >= LARGE:
         options["drop_block"] = 7
     job = METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
-    if settings["cost_weight"] is not None:
+    if settings.get("cost_weight") is not None:
         if job.hypergradient is None and not job.joint:
             raise InputError(f"--cost-weight is no option of method {name}, which learns no alphas: leave it out")
         costs = candidate_macs(net, data.channels, data.image_size)
@@ -174,12 +190,13 @@ def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> lis
     parameters = sum(p.numel() for p in net.parameters())
     side, half = data.image_size, settings["images"]
     steps = max(1, half // settings["batch_size"])
+    for_alphas = "" if job.hypergradient is None else f"{half:,} for alphas, "
     paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
         f"{settings['method']} on {data.name}: {len(places)} choices, {paths} sub-graphs in {settings['space']}",
         f"super-net: {settings['channels']} channels, {settings['cells']} cell{'s' if settings['cells'] > 1 else ''} "
         f"{find_space(settings['space']).cells}, {parameters:,} parameters",
-        f"images: {half:,} for weights, {half:,} for alphas, {len(data.val):,} validation, {len(data.test):,} test",
+        f"images: {half:,} for weights, {for_alphas}{len(data.val):,} validation, {len(data.test):,} test",
         f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes, {data.where}",
         f"{settings['epochs']} epochs of {steps} steps, the first {settings['warmup']} for weights alone, "
         f"on {settings['device']}",

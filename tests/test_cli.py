@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from PIL import Image
 import msgdas
 from msgdas.cli import main
 from msgdas.methods import METHODS
-from msgdas.runs import Run
+from msgdas.runs import Run, write_json
 from msgdas.spaces import SPACES
 
 SMALL = [
@@ -104,6 +105,20 @@ def test_the_same_seed_gives_the_same_search_and_another_seed_another(searched, 
     assert run("search", *SMALL, "--seed", 1, "--out", tmp_path / "other") == 0
     losses = [Run.open(p, lock=False).metrics()[0]["train_loss"] for p in (searched, tmp_path / "other")]
     assert losses[0] != losses[1]
+
+
+def test_a_run_from_before_an_option_goes_on_and_one_of_other_defaults_does_not(searched, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(searched, old)
+    config = json.loads((old / "config.json").read_text())
+    del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["joint"]
+    write_json(old / "config.json", config)
+    assert run("search", "--out", old, "--resume") == 0
+    config["search"]["clip"] = 3.0
+    write_json(old / "config.json", config)
+    capsys.readouterr()
+    assert run("search", "--out", old, "--resume") == 2
+    assert "began with clip 3.0 and would go on with 5.0: finish it with msgdas" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msgdas.bench.found import Found, read_found
-from msgdas.bench.plot import draw
+from msgdas.bench.plot import draw, draw_skips
 from msgdas.bench.queue import QueueStopped, Task, base_memory, run_queue
 from msgdas.bench.specs import Spec
 from msgdas.bench.summary import (
@@ -89,7 +89,7 @@ def compare(
         view.console.print(to_shown(part))
     if any(task.done for task in tasks):
         view.say(f"\nwritten in {out}:")
-        view.say(f"summary.md, results.csv, epochs.csv{', plot.svg, plot.png' if table else ''}")
+        view.say(f"summary.md, results.csv, epochs.csv, skips.svg, skips.png{', plot.svg, plot.png' if table else ''}")
     if failed:
         task, line = failed[0]
         raise InputError(f"{len(failed)} of {len(tasks)} searches failed, first {_name(task)}: {line}")
@@ -131,11 +131,12 @@ def _write(out: Path, space: str, tasks: Sequence[Task], table: Table | None, re
     write_atomic(out / "epochs.csv", to_csv(epoch_rows(found, table)))
     write_atomic(out / "results.csv", to_csv(result_rows(found, table)))
     write_atomic(out / "summary.md", to_markdown(space, shown, _remarks(tasks, found)))
+    plots = {"skips": draw_skips(found)}
     if table:
-        line = ("reference", table.value(reference)) if reference else None
-        svg, png = draw(found, table, line)
-        write_atomic(out / "plot.svg", svg)
-        write_atomic(out / "plot.png", png)
+        plots["plot"] = draw(found, table, ("reference", table.value(reference)) if reference else None)
+    for name, (svg, png) in plots.items():
+        write_atomic(out / f"{name}.svg", svg)
+        write_atomic(out / f"{name}.png", png)
     return shown
 
 

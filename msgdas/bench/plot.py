@@ -1,4 +1,4 @@
-"""Table accuracy against search time, as SVG and PNG."""
+"""What searches found against their time and epochs, as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from msgdas.bench.found import Found
 from msgdas.bench.stats import random_search
 from msgdas.bench.tables import Table
 from msgdas.report.palette import INK, MUTED, SERIES
-from msgdas.report.plots import _STYLE
+from msgdas.report.plots import STYLE
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_skips"]
 
 COLOURS = (*SERIES, "#6d4bb5", "#c2528b", "#0f7c86", "#8f9a1f", "#8a2f5f")
 TRAINED = 20  # trained genotypes that the curve of random search reaches to
@@ -38,7 +39,7 @@ def draw(
     Returns:
         SVG and PNG.
     """
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "bench"}):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "bench"}):
         figure = Figure(figsize=(9.2, 5.2), layout="constrained", facecolor="white")
         axes = FigureCanvasAgg(figure).figure.add_subplot()
         axes.set_xscale("log")
@@ -60,6 +61,39 @@ def draw(
         return _saved(figure, "svg"), _saved(figure, "png")
 
 
+def draw_skips(found: Mapping[str, Sequence[Found]]) -> tuple[bytes, bytes]:
+    """The share of skip connections in what each epoch derives: a line per method, the mean over seeds, in a band from
+    the lowest to the highest; from the end of the warm-up on.
+
+    Returns:
+        SVG and PNG.
+    """
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "bench"}):
+        figure = Figure(figsize=(9.2, 4.4), layout="constrained", facecolor="white")
+        axes = FigureCanvasAgg(figure).figure.add_subplot()
+        for (name, searches), colour in zip(found.items(), _colours(len(found))):
+            length = min(len(search.records) for search in searches)
+            first = max(0, _warm(searches, length) - 1)
+            epochs = np.arange(first, length) + 1
+            shares = 100 * np.array([[r["skip_share"] for r in s.records[first:length]] for s in searches])
+            axes.fill_between(epochs, shares.min(0), shares.max(0), color=colour, alpha=0.14, linewidth=0)
+            axes.plot(epochs, shares.mean(0), color=colour, label=_label(name, searches), marker="o", markersize=3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("skip connections in the derived network, %")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9.5)
+        return _saved(figure, "svg"), _saved(figure, "png")
+
+
+def _warm(searches: Sequence[Found], length: int) -> int:
+    """Epochs of the warm-up."""
+    return sum(record.get("phase") == "warmup" for record in searches[0].records[:length])
+
+
+def _label(name: str, searches: Sequence[Found]) -> str:
+    return f"{name}, {len(searches)} seed{'s' if len(searches) > 1 else ''}"
+
+
 def _curve(searches: Sequence[Found], table: Table) -> Any:
     """``(4, epochs)``: seconds, mean, lowest and highest accuracy of the epochs that every search knows."""
     epochs = min(len(search.records) for search in searches)
@@ -70,12 +104,10 @@ def _curve(searches: Sequence[Found], table: Table) -> Any:
 
 def _line(axes: Axes, curve: Any, searches: Sequence[Found], name: str, colour: str) -> None:
     seconds, mean, low, high = curve
-    warm = sum(record.get("phase") == "warmup" for record in searches[0].records[: len(seconds)])
-    label = f"{name}, {len(searches)} seed{'s' if len(searches) > 1 else ''}"
-    first = min(max(0, warm - 1), len(seconds) - 1)
+    first = min(max(0, _warm(searches, len(seconds)) - 1), len(seconds) - 1)
     axes.plot(seconds[: first + 1], mean[: first + 1], color=colour, linewidth=0.8, alpha=0.6)
     axes.fill_between(seconds[first:], low[first:], high[first:], color=colour, alpha=0.14, linewidth=0)
-    axes.plot(seconds[first:], mean[first:], color=colour, label=label, zorder=3)
+    axes.plot(seconds[first:], mean[first:], color=colour, label=_label(name, searches), zorder=3)
     axes.plot(seconds[-1:], mean[-1:], color=colour, marker="o", markersize=5, zorder=4)
 
 

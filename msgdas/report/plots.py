@@ -22,7 +22,7 @@ from msgdas.report.records import Record, number, series
 
 __all__ = ["accuracies", "alphas", "losses", "retrain_accuracies", "retrain_losses", "skip_share"]
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 10.5,
@@ -309,7 +309,7 @@ def _inside(width: float, height: float, top: float) -> tuple[float, float, floa
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, Callable[[str], str]]]:
     """A figure of ``width`` x ``height`` px in our style, and the function that turns it into an SVG element."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
         FigureCanvasSVG(figure)
 

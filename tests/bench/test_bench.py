@@ -110,6 +110,8 @@ def test_summary_and_plot(compared):
     assert (compared / "plot.png").read_bytes().startswith(b"\x89PNG")
     svg = (compared / "plot.svg").read_text()
     assert all(text in svg for text in ("msgdas:k=2, 2 seeds", "random search", "best in the table, 95.00"))
+    skips = (compared / "skips.svg").read_text()
+    assert all(text in skips for text in ("msgdas:k=2, 2 seeds", "random, 2 seeds", "epoch"))
     assert not list(compared.rglob("*.tmp"))
 
 
@@ -139,6 +141,7 @@ def test_without_a_table(compared, tmp_path, capsys):
     assert "random search" not in page
     assert {row["table_accuracy"] for row in read(out / "results.csv")} == {""}
     assert not (out / "plot.svg").exists()
+    assert (out / "skips.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_table_without_seconds_or_with_gaps(compared, table, tmp_path, capsys):
