@@ -92,7 +92,7 @@ common = _options(
 )
 @click.option("--normalise", type=click.Choice(["remaining", "picks", "all"]), help="of gates  [default: remaining]")
 @click.option("--drop", type=click.FloatRange(0, 0.9), help="DropBlock-Identity's p at the start  [default: 0.5]")
-@click.option("--drop-in-alpha-steps", type=bool, help="DropBlock-Identity there too  [default: false]")
+@click.option("--drop-in-alpha-steps", type=bool, help="DropBlock-Identity there too  [default: msgdas true]")
 @click.option("--guidance", type=float, help="weight of the super-net's teaching  [default: 0, off]")
 @click.option("--temperature", type=float, help="of the super-net's teaching  [default: 1]")
 @click.option("--cost-weight", type=float, help="of the expected multiply-adds in the loss of the alphas  [default: 0]")

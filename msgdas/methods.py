@@ -57,6 +57,7 @@ def msgdas(
     reuse: bool = False,
     warmup: float = 0.6,
     drop: float | Schedule = linear(0.5, 0.0),
+    drop_in_alpha_steps: bool = True,
     guidance: float | Schedule = 0.0,
     temperature: float = 1.0,
     guide_alpha_steps: bool = False,
@@ -78,6 +79,8 @@ def msgdas(
         weight_assignment: of the weight steps; default: the same.
         warmup: fraction of the steps that train weights only, with uniform exclusive sub-graphs.
         drop: p of DropBlock-Identity in weight steps.
+        drop_in_alpha_steps: and in alpha steps. A super-net that has learned little likes skip connections best, since
+            they need not learn; on by default since without it they won where we measured.
         guidance: weight λ of the super-net's distillation loss after warm-up; 0: none. The paper has it; off by default
             since in our short searches a teacher that knows less than its pupils made the result worse.
         temperature: of the distillation.
@@ -99,6 +102,7 @@ def msgdas(
         "guidance": teacher,
         "warmup": warmup,
         "drop": drop,
+        "drop_in_alpha_steps": drop_in_alpha_steps,
         "tau": tau,
     }
     return Search(net, sampler, alpha_lr=alpha_lr, **(parts | settings))

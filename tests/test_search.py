@@ -89,7 +89,9 @@ def test_an_alpha_step_changes_only_alphas(hypergradient):
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
         seen.append({name: p.grad for name, p in step.alphas.logits.items()})
 
-    search = methods.msgdas(net, k=2, warmup=0, guidance=1.0, hypergradient=spy, steps=1, drop=0.5)
+    search = methods.msgdas(
+        net, k=2, warmup=0, guidance=1.0, hypergradient=spy, steps=1, drop=0.5, drop_in_alpha_steps=False
+    )
     start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
     search.step(BATCH, BATCH)
     assert len(seen) == 1
