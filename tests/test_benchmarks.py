@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "memory_and_speed.py"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    spec = importlib.util.spec_from_file_location("memory_and_speed", SCRIPT)
+    return load("memory_and_speed", monkeypatch)
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,3 +58,25 @@ def test_targets_are_judged_by_the_unrounded_median(script: Any) -> None:
     assert script.Row("a", [9.0, 1.0301, 0.5], target=1.03).reached == "not reached"
     assert script.Row("a", [9.0, 1.03, 0.5], target=1.03).reached == "reached"
     assert script.Row("a", [9.0]).reached == ""
+
+
+def test_proxy_compares_a_super_net_with_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = load("proxy", monkeypatch)
+    monkeypatch.setattr(script, "SAMPLE", 5)
+    operations = list(script.nasbench201.OPERATIONS)
+    cells = [cell for _, cell in script.neighbours()]
+    for i in range(10):
+        kept = {name: operations[(i + j) % 5] for j, name in enumerate(script.NAMES)}
+        cells.append(script.Genotype("nasbench201", kept))
+    lines = ["genotype,accuracy", *(f"{cell},{50 + i}" for i, cell in enumerate(dict.fromkeys(cells)))]
+    table, out = tmp_path / "table.csv", tmp_path / "out.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    tiny = ["--channels", "2", "--image-size", "8", "--images", "128", "--epochs", "1"]
+    script.main(["digits", str(table), str(out), *tiny])
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert [row["what"] for row in rows[:11]] == ["random"] * 5 + ["best tenth"] * 5 + ["all 3x3"]
+    assert len(rows) == 10 + 1 + 6 * 4
+    assert all(0 < float(row["loss"]) < 100 and float(row["table_accuracy"]) >= 50 for row in rows)
+    assert "Kendall's tau, best tenth: " in capsys.readouterr().out
