@@ -144,6 +144,29 @@ def test_without_a_table(compared, tmp_path, capsys):
     assert (out / "skips.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_nas_bench_macro_with_its_own_table(tmp_path, capsys):
+    """The table in the benchmark's form, by the number of convolutions; all digits of 2 are best."""
+    entries = {"".join(d): {"mean_acc": 80 + sum(map(int, d)) / 2} for d in product("012", repeat=8)}
+    (tmp_path / "macro.json").write_text(json.dumps(entries))
+    arguments = [
+        "--methods",
+        "proxylessnas",
+        "--seeds",
+        "0",
+        "--table",
+        tmp_path / "macro.json",
+        "--reference",
+        "2" * 8,
+    ]
+    assert run("bench", "mbconv-macro", *arguments, *SMALL, "--out", tmp_path / "out") == 0
+    assert_fits(capsys.readouterr().out)
+    (result,) = read(tmp_path / "out/results.csv")
+    assert float(result["table_accuracy"]) == entries[result["genotype"]]["mean_acc"]
+    page = (tmp_path / "out/summary.md").read_text()
+    assert "| best in the table | 88.00 |" in page
+    assert "| reference | 88.00 |" in page
+
+
 def test_a_table_without_seconds_or_with_gaps(compared, table, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(compared, out)
