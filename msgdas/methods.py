@@ -12,8 +12,9 @@ from torch.optim import Adam
 from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
+from msgdas.search.comparing import Exchange, compare
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
-from msgdas.search.gradients import Exchange, Hypergradient, added, compare, first_order, probed
+from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
 from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear

@@ -17,7 +17,8 @@ from msgdas.errors import InputError
 from msgdas.ops import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, GumbelTopK, Softmax
-from msgdas.search.gradients import AlphaStep, Exchange, compare, first_order, mean_backward, probed
+from msgdas.search.comparing import Exchange, compare
+from msgdas.search.gradients import AlphaStep, first_order, mean_backward, probed
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
 

@@ -13,7 +13,8 @@ from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity
 from msgdas.samplers import Fixed
-from msgdas.search.gradients import compare, first_order, probed
+from msgdas.search.comparing import compare
+from msgdas.search.gradients import first_order, probed
 from msgdas.search.guidance import SuperNetGuidance, distillation
 from msgdas.search.schedules import at, cosine, linear
 from msgdas.search.search import Search

@@ -1,6 +1,7 @@
 """The search engine and its parts."""
 
-from msgdas.search.gradients import AlphaStep, compare, first_order, probed
+from msgdas.search.comparing import compare
+from msgdas.search.gradients import AlphaStep, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
 from msgdas.search.schedules import cosine, linear
 from msgdas.search.search import Search
