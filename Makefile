@@ -11,6 +11,7 @@ OUT := $(shell d=runs/digits; n=1; while [ -e "$$d" ]; do n=$$((n + 1)); d=runs/
 endif
 SEARCH_ARGS ?=
 TRAIN_ARGS  ?= --epochs 30
+BENCH_ARGS  ?=
 
 export NO_MKDOCS_2_WARNING = 1
 
@@ -38,8 +39,10 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/mkdocs build --strict
 
+# time and memory of a search step; an error where a ratio has grown since the result in the repository
 bench: $(READY)
-	$(BIN)/python benchmarks/memory_and_speed.py
+	$(BIN)/python benchmarks/memory_and_speed.py --compare benchmarks/results/memory_and_speed.csv \
+		--out runs/bench/memory_and_speed.csv $(BENCH_ARGS)
 
 # what can be made again; runs/ stays
 clean:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from rich.console import Console
 
 from msgdas import __doc__ as about
 from msgdas import jobs
 from msgdas.bench.command import compare, find_reference, plan
 from msgdas.bench.queue import QueueStopped
-from msgdas.bench.specs import parse_methods, parse_seeds
+from msgdas.bench.specs import Spec, parse_methods, parse_seeds
+from msgdas.bench.speed import CLOCKS, Method, Setting, default_methods
+from msgdas.bench.speed_command import run as run_speed
 from msgdas.bench.tables import read_table
 from msgdas.check import check_folder, describe
 from msgdas.cost import count
@@ -37,7 +40,7 @@ from msgdas.spaces.darts import FORMS
 __all__ = ["main"]
 
 DATA_HELP = "digits, cifar10, cifar100, svhn, fashion-mnist, imagenet, or a folder of images"
-EXIT_INPUT, EXIT_TERMINATED, EXIT_INTERRUPTED = 2, 75, 130
+EXIT_GROWN, EXIT_INPUT, EXIT_TERMINATED, EXIT_INTERRUPTED = 1, 2, 75, 130
 Command = Callable[..., Any]
 
 
@@ -223,7 +226,72 @@ def predict(run: str, images: Sequence[str]) -> None:
         click.echo(f"{image}\t{name}\t{probability:.4f}")
 
 
-@cli.command()
+@click.command("speed")
+@click.option("--space", default="nasbench201", show_default=True, help="see msgdas spaces")
+@click.option("--channels", type=click.IntRange(min=1), help="of the super-net  [default: the space's]")
+@cells
+@click.option("--image-size", type=click.IntRange(min=1), default=32, show_default=True, help="side in pixels")
+@click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True)
+@click.option(
+    "--methods",
+    "texts",
+    help="METHOD[:option=value…],…  [default: msgdas with every k, gdas, proxylessnas, darts, darts-2nd]",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="in which all are timed")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="of the CPU")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
+@click.option(
+    "--clock",
+    type=click.Choice(list(CLOCKS)),
+    default="wall",
+    show_default=True,
+    help="cpu: of the process, on a CPU with other work",
+)
+@click.option("--memory/--no-memory", default=True, show_default=True, help="a process per method")
+@click.option("--out", type=click.Path(path_type=Path), help="CSV with quartiles, versions and hardware")
+@click.option("--compare", "before", type=click.Path(path_type=Path), help="earlier CSV; exit code 1 if a ratio grew")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def speed(
+    space: str, channels: int | None, cells: int | None, texts: str | None, rounds: int, clock: str, memory: bool,
+    out: Path | None, before: Path | None, device: str, **sizes: int,
+) -> int:  # fmt: skip
+    """What a search step costs in time and memory, as ratios.
+
+    To training steps of the plain networks of the very sub-graphs that it runs (K of them for K sub-graphs), on random
+    images, interleaved in one process.
+    """
+    size = find_space(space).search_size
+    size = {"channels": channels or size["channels"], "cells": cells or size["cells"]}
+    setting = Setting(space, **size, device=jobs.find_device(device), **sizes)
+    torch.set_num_threads(setting.threads)
+    methods = list(map(_measured, parse_methods(texts))) if texts else default_methods(setting)
+    as_before = run_speed(
+        setting, methods, rounds=rounds, clock=clock, with_memory=memory, out=out, before=before, console=_console()
+    )
+    return 0 if as_before else EXIT_GROWN
+
+
+def _measured(spec: Spec) -> Method:
+    """What a text of ``--methods`` means."""
+    meant = search.make_context("search", spec.arguments()).params
+    for name, _ in spec.options:
+        if name not in jobs.METHOD_OPTIONS + jobs.SEARCH_OPTIONS:
+            raise InputError(f"--methods {spec.text!r}: {name} is no matter of a step: leave it out")
+    return Method(spec.text, spec.method, {name: meant[name] for name, _ in spec.options})
+
+
+class _Bench(click.Command):
+    """``bench SPACE``, and ``bench speed``, which has options of its own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == [speed.name]:
+            return speed.make_context(f"{info_name} {speed.name}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@cli.command(cls=_Bench)
 @click.argument("space", metavar="SPACE")
 @click.option("--methods", default="msgdas,gdas,darts,random", show_default=True, help="METHOD[:option=value…],…")
 @click.option("--seeds", default="0-2", show_default=True, help="3, 0-3 or 0,2,5")
@@ -248,7 +316,15 @@ def bench(
     space: str, methods: str, seeds: str, out: Path | None, table: Path | None, column: str | None,
     reference: str | None, count: int, **settings: Any,
 ) -> None:  # fmt: skip
-    """Compare methods over seeds in SPACE; the same command goes on where it was stopped."""
+    """Compare methods over seeds; bench speed: what a step costs.
+
+    In SPACE; the same command goes on where it was stopped.
+
+    \b
+    msgdas bench SPACE …  what methods find, over seeds: the options below
+    msgdas bench speed …  time and memory of a search step next to plain training:
+                          see msgdas bench speed --help
+    """
     find_space(space)
     if not settings["data"]:
         raise InputError(f"--data is missing: give {DATA_HELP}")
@@ -303,7 +379,8 @@ def _console() -> Console:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``msgdas``. Exit codes: 0; 2 bad input; 75 and 130 stopped by SIGTERM and Ctrl-C, saved."""
+    """Entry point of ``msgdas``. Exit codes: 0; 1 a ratio has grown; 2 bad input; 75 and 130 stopped by SIGTERM and
+    Ctrl-C, saved."""
     warnings.showwarning = lambda message, *_, **__: click.echo(f"msgdas: warning: {message}", err=True)
     try:
         code = cli.main(args=arguments, prog_name="msgdas", standalone_mode=False)

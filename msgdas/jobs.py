@@ -39,7 +39,17 @@ from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import SPACES, Space, find_space
 
-__all__ = ["find_device", "find_genotype", "free_folder", "network_form", "read_genotype", "report", "search", "train"]
+__all__ = [
+    "find_device",
+    "find_genotype",
+    "free_folder",
+    "network_form",
+    "read_genotype",
+    "report",
+    "search",
+    "supernet_options",
+    "train",
+]
 
 Settings = dict[str, Any]
 SEARCH_OPTIONS = ("drop", "drop_in_alpha_steps", "alpha_lr")  # of every method
@@ -149,15 +159,24 @@ def _supernet(space: Space, settings: Settings, data: DataSet) -> nn.Module:
     name = settings["method"]
     if name not in METHODS:
         raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
-    asked, known = SUPERNETS.get(name, {}), inspect.signature(space.supernet).parameters
+    return space.supernet(**_network_size(settings, data), **supernet_options(name, space))
+
+
+def supernet_options(method: str, space: Space) -> dict[str, Any]:
+    """What a method asks of the super-net.
+
+    Raises:
+        InputError: the space has nothing of it.
+    """
+    asked, known = SUPERNETS.get(method, {}), inspect.signature(space.supernet).parameters
     options = {option: value for option, value in asked.items() if option in known}
     if asked and not options:
         able = [s.name for s in SPACES.values() if asked.keys() & inspect.signature(s.supernet).parameters.keys()]
         raise InputError(
-            f"method {name} asks for a super-net with {', '.join(asked)}, which space {space.name} has not: "
+            f"method {method} asks for a super-net with {', '.join(asked)}, which space {space.name} has not: "
             f"use {', '.join(able)}"
         )
-    return space.supernet(**_network_size(settings, data), **options)
+    return options
 
 
 def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:

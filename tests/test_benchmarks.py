@@ -33,25 +33,41 @@ def test_memory_and_speed_writes_a_complete_csv(
 ) -> None:
     out = tmp_path / "new" / "result.csv"
     tiny = ["--channels", "4", "--batch", "8", "--rounds", "1", "--threads", "1"]
-    script.main([*tiny, "--memory", "k4", "--memory-repeats", "1", "--out", str(out)])
+    tiny += ["--image-size", "8"]
+    assert script.main([*tiny, "--memory", "k4", "--memory-repeats", "1", "--out", str(out)]) == 0
 
     rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     by_name = {row["name"]: row for row in rows}
     assert len(by_name) == len(rows)
     for k in (1, 2, 3, 4):
         assert {f"3 weight step, K = {k} / {k} plain", f"3 same + teacher, K = {k} / {k} plain"} <= set(by_name)
-    assert {name.split()[0] for name in by_name} == {"1", "2", "3", "3b", "7", "-"}
+    assert {name.split()[0] for name in by_name} == {"1", "2", "3", "3b", "5", "6", "7", "-"}
     for row in rows:
         assert 0 < float(row["q1"]) <= float(row["value"]) <= float(row["q3"])
         optional = set() if row["target"] else {"target", "reached"}
         assert all(value for column, value in row.items() if column not in optional), row
         if row["target"]:
             assert row["reached"] == ("reached" if float(row["value"]) <= float(row["target"]) else "not reached")
-        assert (row["channels"], row["batch"], row["threads"]) == ("4", "8", "1")
+        assert (row["channels"], row["batch"], row["threads"], row["image_size"]) == ("4", "8", "1", "8")
     assert by_name["- memory k4"]["unit"] == "MiB"
     printed = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert all(any(line.startswith(name) for line in printed) for name in by_name)
+
+
+def test_the_committed_result_can_be_compared_with(script: Any) -> None:
+    setting = script.Setting("nasbench201", 8, 1)
+    earlier = script.Earlier.read(script.RESULTS, script.speed.where(setting, "wall"))
+    assert {"1 single-path weight step / plain", "3 weight step, K = 4 / 4 plain"} <= set(earlier.ratios)
+
+
+def test_other_settings_than_the_earlier_ones_are_bad_input(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert script.main(["--channels", "4", "--compare", str(script.RESULTS), "--out", str(out)]) == 2
+    assert "channels 8, this with 4" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_targets_are_judged_by_the_unrounded_median(script: Any) -> None:

@@ -1,0 +1,123 @@
+"""What a search step costs in memory: a process per configuration.
+
+Main memory: the peak resident set during the steps, less the resident set after imports and building. On a GPU: the
+most that was allocated there during the steps, less what was before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from msgdas.alphas import Alphas
+from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, search_of, supernet
+from msgdas.errors import InputError
+from msgdas.samplers import SinglePath
+
+__all__ = ["PLAIN", "measure", "peak"]
+
+PLAIN = Method("plain", "plain")
+STEPS = 6  # the heap grows a little with every one
+MIB = 2**20
+
+
+def measure(
+    setting: Setting,
+    methods: Sequence[Method],
+    *,
+    repeats: int = 1,
+    on_process: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[float]]:
+    """MiB of every method, by its text; `PLAIN` is random sub-graphs of the space, as plain networks.
+
+    Args:
+        repeats: processes per method, each of another seed.
+        on_process: gets the number of processes that have ended, and of all.
+
+    Raises:
+        InputError: a process failed.
+    """
+    found: dict[str, list[float]] = {method.text: [] for method in methods}
+    for repeat in range(repeats):
+        for method in methods:
+            on_process(sum(map(len, found.values())), repeats * len(methods))
+            found[method.text].append(_in_a_process(replace(setting, seed=setting.seed + repeat), method))
+    return found
+
+
+def _in_a_process(setting: Setting, method: Method) -> float:
+    given = json.dumps({"setting": asdict(setting), "method": asdict(method)})
+    environment = os.environ | {"OMP_NUM_THREADS": str(setting.threads)}
+    command = [sys.executable, "-m", "msgdas.bench.memory", given]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise InputError(f"memory of {method.text}: {lines[-1] if lines else f'ended with code {done.returncode}'}")
+    return float(done.stdout)
+
+
+def peak(setting: Setting, method: Method) -> float:
+    """MiB that the steps of one configuration add; once, in a fresh process."""
+    torch.manual_seed(setting.seed)
+    if method == PLAIN:
+        net = supernet(setting)
+        alphas, generator = Alphas.of(net, init=0.0), torch.Generator().manual_seed(setting.seed)
+        drawn = [SinglePath()(alphas, generator=generator)[0] for _ in range(STEPS)]
+        plains = [Plain(net, genotype_of(net, alphas.labels, subgraph)) for subgraph in drawn]
+    else:
+        search = search_of(method, setting)
+    train, valid = batch(setting, method), batch(setting, method)
+    before = _begin(setting.device)
+    for i in range(STEPS):
+        if method == PLAIN:
+            plains[i].step(train)
+        else:
+            search.step(train, valid)
+            search.done = 0
+    return _peak(setting.device) - before
+
+
+def _begin(device: str) -> float:
+    """MiB now; from here on the peak counts."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / MIB
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _resident("VmRSS")
+
+
+def _peak(device: str) -> float:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MIB
+    return _resident("VmHWM")
+
+
+def _resident(field: str) -> float:
+    """MiB. Linux hands ru_maxrss of the parent on to a started process, hence /proc where there is one."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith(field + ":"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def main(given: str) -> None:
+    """Print the MiB of one configuration."""
+    asked = json.loads(given)
+    setting = Setting(**asked["setting"])
+    torch.set_num_threads(setting.threads)
+    sys.stdout.write(f"{peak(setting, Method(**asked['method']))}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

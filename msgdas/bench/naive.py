@@ -1,0 +1,57 @@
+"""The whole super-net as public code runs it: what a multi-path method of ours is measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from msgdas.choice import MixedInput, MixedOp
+from msgdas.methods import darts
+from msgdas.search.gradients import AlphaStep, mean_backward
+from msgdas.search.search import Search
+from msgdas.subgraph import cut
+
+__all__ = ["naive"]
+
+
+class _NaiveOp(MixedOp):
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.gate is not None
+        return _added([w * o(x) for w, o in zip(self.gate.weights, self.candidates, strict=True)])
+
+
+class _NaiveInput(MixedInput):
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        return _added([edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
+
+
+def _added(outputs: Sequence[Tensor]) -> Tensor:
+    result = outputs[0]
+    for output in outputs[1:]:
+        result = result + output
+    return result
+
+
+def naive(net: nn.Module, **settings: Any) -> Search:
+    """DARTS of first order: contiguous, candidate by candidate, with all weight gradients in the alpha step too, and
+    PyTorch's default optimizers. ``net`` is changed; its edges are not searched."""
+    net.to(memory_format=torch.contiguous_format)
+    for module in net.modules():
+        if isinstance(module, MixedOp) and module.searched:
+            module.__class__ = _NaiveOp
+        elif isinstance(module, MixedInput) and not module.searched:
+            module.__class__ = _NaiveInput
+    optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
+
+
+def _everything(step: AlphaStep) -> None:
+    leaves, push = cut(step.subgraphs)
+    mean_backward(step.net, leaves, step.objective)
+    push()
+    step.net.zero_grad(set_to_none=True)

@@ -1,0 +1,372 @@
+"""What a search step costs in time, next to plain training of the very sub-graphs that it runs.
+
+Every method takes its steps once a round, interleaved in one process, and the plain networks of that round's sub-graphs
+theirs; what counts are the ratios within the rounds. Everything on random images, in channels_last.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+import torch
+from rich.table import Table
+from torch import nn
+from torch.nn import functional as F
+
+from msgdas.alphas import Alphas
+from msgdas.bench.naive import naive
+from msgdas.bench.rows import Row, machine
+from msgdas.choice import MixedOp, all_choices, choices
+from msgdas.discretize import discretize
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.jobs import supernet_options
+from msgdas.methods import METHODS
+from msgdas.samplers import Sampler, SinglePath
+from msgdas.search.search import Batch, Search, _Seen, default_weight_optimizer
+from msgdas.spaces import find_space
+from msgdas.subgraph import SubGraph
+
+__all__ = [
+    "CLOCKS",
+    "Method",
+    "Plain",
+    "Round",
+    "Setting",
+    "batch",
+    "default_methods",
+    "genotype_of",
+    "measure",
+    "plain_networks",
+    "search_of",
+    "supernet",
+    "to_rows",
+    "to_table",
+    "where",
+]
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+LR = 1e-3  # of the weights: labels are random, and no loss may run away
+CLASSES = 10
+STEPS = ("weight", "alpha", "step")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods share."""
+
+    space: str
+    channels: int
+    cells: int
+    image_size: int = 32
+    batch_size: int = 64
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its options. Unless they say otherwise it is past its warm-up and has no DropBlock, as a plain
+    network has none.
+
+    Attributes:
+        text: what the tables call it.
+        name: one of `METHODS`, or ``"naive"`` (`msgdas.bench.naive`).
+    """
+
+    text: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------- what is run
+
+
+def default_methods(setting: Setting) -> list[Method]:
+    """MSG-DAS with K = 1 … O, O the candidates of the smallest choice, and the methods it descends from."""
+    smallest = min(len(same[0].labels) for same in choices(supernet(setting)).values())
+    ours = [Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in range(1, smallest + 1)]
+    return [*ours, *(Method(name, name) for name in ("gdas", "proxylessnas", "darts", "darts-2nd"))]
+
+
+def supernet(setting: Setting, **options: Any) -> nn.Module:
+    """The super-net, in training mode."""
+    net = find_space(setting.space).supernet(
+        channels=setting.channels,
+        cells=setting.cells,
+        classes=CLASSES,
+        in_channels=3,
+        image_size=setting.image_size,
+        **options,
+    )
+    return net.to(setting.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+
+
+def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
+    """A method on ``net``, or on a super-net of its own where it asks for one; its alphas stay where they are."""
+    common: dict[str, Any] = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR, "steps": 1000}
+    settings = {**common, "seed": setting.seed, **method.options}
+    if method.name == "naive":
+        return naive(supernet(setting), **settings)
+    if method.name not in METHODS:
+        raise InputError(f"method {method.name!r} is not known: use {', '.join(METHODS)}")
+    own = supernet_options(method.name, find_space(setting.space))
+    return METHODS[method.name](supernet(setting, **own) if own or net is None else net, **settings)
+
+
+def batch(setting: Setting, method: Method | None = None) -> Batch:
+    """Random images and labels, in the method's layout."""
+    size, side = setting.batch_size, setting.image_size
+    x = torch.randn(size, 3, side, side, device=setting.device)
+    naively = method is not None and method.name == "naive"
+    x = x.contiguous(memory_format=torch.contiguous_format if naively else torch.channels_last)
+    return x, torch.randint(CLASSES, (size,), device=setting.device)
+
+
+class Plain:
+    """Ordinary training of the network of one sub-graph, its weights those of the super-net."""
+
+    def __init__(self, net: nn.Module, kept: Genotype) -> None:
+        self.net = discretize(net, kept).train()
+        self.optimizer = default_weight_optimizer(self.net.parameters())
+        for group in self.optimizer.param_groups:
+            group["lr"] = LR
+
+    def step(self, train: Batch) -> None:
+        """Forward, backward, clip, fused SGD; the loss is read, as any loop does."""
+        x, labels = train
+        loss = F.cross_entropy(self.net(x), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.item()
+
+
+def plain_networks(search: Search, sampler: Sampler, base: nn.Module) -> tuple[nn.Module, list[Genotype]]:
+    """The sub-graphs that a step with ``sampler`` will draw, and the network that they are of.
+
+    Where a choice runs more than one operation, a random sub-graph of ``base``, a super-net without options, instead.
+    """
+    with rewound(search), torch.no_grad():
+        drawn = search.draw(sampler)
+        operations = {name for name, same in all_choices(search.net).items() if isinstance(same[0], MixedOp)}
+        net, labels = search.net, search.alphas.labels
+        if any(len(gate.active) > 1 for one in drawn for name, gate in one.items() if name in operations):
+            alphas = Alphas.of(base, init=0.0)
+            net, labels = base, alphas.labels
+            drawn = SinglePath()(alphas, generator=search.generator)
+    return net, [genotype_of(net, labels, subgraph) for subgraph in drawn]
+
+
+def genotype_of(net: nn.Module, labels: Mapping[str, tuple[str, ...]], subgraph: SubGraph) -> Genotype:
+    """Of a sub-graph; a node whose inputs are not searched keeps them all."""
+    kept = {name: tuple(labels[name][i] for i in gate.active) for name, gate in subgraph.items()}
+    to_genotype = getattr(net, "genotype", None)
+    return to_genotype(kept) if to_genotype else Genotype(getattr(net, "space", "custom"), kept)
+
+
+@contextmanager
+def rewound(search: Search) -> Iterator[None]:
+    """Afterwards the search draws the same sub-graphs again."""
+    state = search.generator.get_state()
+    try:
+        yield
+    finally:
+        search.generator.set_state(state)
+
+
+# ---------------------------------------------------------------------------- time
+
+
+class Round(NamedTuple):
+    """Seconds of one round of a method with K sub-graphs.
+
+    Attributes:
+        plain, plain_alpha: a training step of each of the K plain networks of the weight and of the alpha step.
+        weight, alpha: the steps; without an alpha step (one level, random search) None.
+        k: K.
+    """
+
+    plain: float
+    weight: float
+    alpha: float | None
+    plain_alpha: float
+    k: int
+
+    @property
+    def step(self) -> float:
+        """Seconds of a whole search step."""
+        return self.weight + (self.alpha or 0.0)
+
+    def ratios(self) -> dict[str, float]:
+        """To plain steps: of the weight step, the alpha step, the whole search step."""
+        found = {"weight": self.weight / self.plain}
+        if self.alpha is not None:
+            found["alpha"] = self.alpha / self.plain_alpha
+        return found | {"step": self.step / fmean([self.plain, self.plain_alpha])}
+
+
+def measure(
+    setting: Setting,
+    methods: Sequence[Method],
+    *,
+    rounds: int,
+    clock: str = "wall",
+    repeat: int = 1,
+    on_round: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[Round]]:
+    """Rounds of every method, by its text, after one that warms up.
+
+    Args:
+        clock: ``"wall"``, or ``"cpu"``: of the process, for a machine with other work.
+        repeat: how often a step is taken for one time, where it is too short to time just one.
+        on_round: gets the number of rounds that are done, and of all.
+
+    Raises:
+        InputError: the space or its super-net refuses a method or a setting; the clock cannot see the device's work.
+    """
+    if clock == "cpu" and torch.device(setting.device).type != "cpu":
+        raise InputError(f"--clock cpu does not see the work of device {setting.device!r}: use wall")
+    torch.manual_seed(setting.seed)
+    base = supernet(setting)
+    subjects = [_Subject(method, setting, base, clock, repeat) for method in methods]
+    found: dict[str, list[Round]] = {method.text: [] for method in methods}
+    for turn in range(-1, rounds):
+        on_round(turn + 1, rounds)
+        for subject in subjects:
+            seconds = subject.round(turn)
+            if turn >= 0:
+                found[subject.text].append(seconds)
+    return found
+
+
+class _Subject:
+    """A method on a super-net, and how it is timed."""
+
+    def __init__(self, method: Method, setting: Setting, base: nn.Module, clock: str, repeat: int) -> None:
+        self.text = method.text
+        self._base, self._clock, self._repeat = base, CLOCKS[clock], repeat
+        self._search = search_of(method, setting, base)
+        self._train, self._valid = batch(setting, method), batch(setting, method)
+        self._of_plain = batch(setting)
+        self._device = torch.device(setting.device)
+
+    def round(self, turn: int) -> Round:
+        """Every step once, in an order that turns from round to round."""
+        search = self._search
+        in_weight_step = plain_networks(search, search.sampler if search.joint else search.weight_sampler, self._base)
+        in_alpha_step = plain_networks(search, search.sampler, self._base)
+        steps = {"plain": self._plain(*in_weight_step), "weight": self._weight}
+        if search.hypergradient is not None:
+            steps["alpha"] = self._alpha
+            if in_alpha_step[1] != in_weight_step[1]:
+                steps["plain_alpha"] = self._plain(*in_alpha_step)
+        gc.collect()
+        names = list(steps)
+        start = turn % len(names)
+        took = {name: self._timed(steps[name]) for name in names[start:] + names[:start]}
+        search.draw(search.sampler)  # on to other sub-graphs
+        torch.rand(1, generator=search.generator)  # a sampler may draw nothing
+        plain_alpha = took.get("plain_alpha", took["plain"])
+        return Round(took["plain"], took["weight"], took.get("alpha"), plain_alpha, len(in_weight_step[1]))
+
+    def _plain(self, net: nn.Module, kept: Sequence[Genotype]) -> Callable[[], None]:
+        plains = [Plain(net, genotype) for genotype in kept]
+
+        def run() -> None:
+            for plain in plains:
+                plain.step(self._of_plain)
+
+        run()  # a new network's first step pays for its memory
+        return run
+
+    def _weight(self) -> None:
+        with rewound(self._search):
+            self._search.step(self._train, None)
+        self._search.done = 0
+
+    def _alpha(self) -> None:
+        """The alpha half of `Search.step`."""
+        with rewound(self._search):
+            self._search.net.train()
+            self._search._alpha_step(self._valid, self._train, _Seen())
+
+    def _timed(self, step: Callable[[], None]) -> float:
+        self._wait()
+        start = self._clock()
+        for _ in range(self._repeat):
+            step()
+        self._wait()
+        return (self._clock() - start) / self._repeat
+
+    def _wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self._device.type in ("cuda", "mps"):
+            getattr(torch, self._device.type).synchronize()
+
+
+# -------------------------------------------------------------------------- report
+
+
+def to_rows(times: Mapping[str, Sequence[Round]], memory: Mapping[str, Sequence[float]], setting: Setting) -> list[Row]:
+    """Ratios, then what they are of: seconds, images a second, MiB."""
+    rows = []
+    for text, rounds in times.items():
+        for what in STEPS:
+            values = [ratios[what] for ratios in (one.ratios() for one in rounds) if what in ratios]
+            rows += [Row(f"{text} {what} / plain", values)] if values else []
+        if text in memory and "plain" in memory:
+            pairs = zip(memory[text], memory["plain"], strict=True)
+            rows.append(Row(f"{text} memory / plain", [a / b for a, b in pairs]))
+    for text, rounds in times.items():
+        alphas = [1e3 * one.alpha for one in rounds if one.alpha is not None]
+        rows.append(Row(f"{text} weight", [1e3 * one.weight for one in rounds], "ms"))
+        rows += [Row(f"{text} alpha", alphas, "ms")] if alphas else []
+        rows.append(Row(f"{text} images", [setting.batch_size / one.step for one in rounds], "images/s"))
+    plain = _plain_seconds(times)
+    rows.append(Row("plain weight", [1e3 * s for s in plain], "ms"))
+    rows.append(Row("plain images", [setting.batch_size / s for s in plain], "images/s"))
+    return rows + [Row(f"{text} memory", values, "MiB") for text, values in memory.items()]
+
+
+def _plain_seconds(times: Mapping[str, Sequence[Round]]) -> list[float]:
+    """Of one plain step, over all methods and rounds."""
+    return [one.plain / one.k for rounds in times.values() for one in rounds]
+
+
+def to_table(rows: Sequence[Row], texts: Sequence[str], setting: Setting) -> Table:
+    """A line per method, 80 columns: medians, of the whole step also the quartiles."""
+    by_name = {row.name: row for row in rows}
+    size = f"channels {setting.channels}, cells {setting.cells}, {setting.image_size} pixels"
+    table = Table(title=f"{setting.space}, {size}, batch {setting.batch_size}, {setting.device}", box=None)
+    table.pad_edge = False
+    table.add_column("", overflow="fold")
+    for column in ("weight", "alpha", "step", "quartiles", "images/s", "MiB", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for text in ["plain", *texts]:
+        own = text == "plain"
+        cells = ["1.00", "–", "1.00"] if own else [_text(by_name, f"{text} {w} / plain") for w in STEPS]
+        spread = "" if own else "{:.2f}–{:.2f}".format(*by_name[f"{text} step / plain"].quartiles()[::2])
+        images, mib = _text(by_name, f"{text} images", ".0f"), _text(by_name, f"{text} memory", ".0f")
+        ratio = ("–" if mib == "–" else "1.00") if own else _text(by_name, f"{text} memory / plain")
+        table.add_row(text, *cells, spread, images, mib, ratio)
+    return table
+
+
+def _text(rows: Mapping[str, Row], name: str, form: str = ".2f") -> str:
+    return f"{median(rows[name].values):{form}}" if name in rows else "–"
+
+
+def where(setting: Setting, clock: str) -> dict[str, object]:
+    """Settings and machine, for a CSV."""
+    known = asdict(setting) | machine(setting.device) | {"clock": clock, "batch": setting.batch_size}
+    names = ("msgdas", "torch", "python", "cpu", "threads", "clock", "batch", "channels", "cells", "date", "space")
+    return {name: known[name] for name in (*names, "image_size", "device", "seed")}
