@@ -30,6 +30,7 @@ class Choice(nn.Module):
     """
 
     keep = 1  # candidates in the derived network
+    made = 0  # choices so far, of all networks
 
     def __init__(
         self, name: str, candidates: Mapping[str, nn.Module] | Iterable[nn.Module], *, searched: bool = True
@@ -46,6 +47,7 @@ class Choice(nn.Module):
         self.candidates = nn.ModuleList(candidates.values())
         self.searched = searched and len(self.labels) > 1
         self.gate: Gate | None = None  # set by `select`
+        Choice.made += 1
 
     def active(self) -> tuple[int, ...]:
         """The candidates that run now, by index."""

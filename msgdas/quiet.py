@@ -19,16 +19,21 @@ def quiet(net: nn.Module, *, drop: bool = False) -> Iterator[None]:
 
     Alpha-step, probe, virtual-step and teacher forwards run so. ``drop``: whether DropBlock-Identity stays on.
     """
-    norms = [m for m in net.modules() if isinstance(m, _NormBase) and m.track_running_stats]
-    drops = [] if drop else [(m, m.p) for m in net.modules() if isinstance(m, DropBlockIdentity)]
+    norms: list[_NormBase] = []
+    drops: list[tuple[DropBlockIdentity, float]] = []
+    for module in net.modules():
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            norms.append(module)
+        elif isinstance(module, DropBlockIdentity) and not drop:
+            drops.append((module, module.p))
     for norm in norms:
         norm.track_running_stats = False
-    for module, _ in drops:
-        module.p = 0.0
+    for identity, _ in drops:
+        identity.p = 0.0
     try:
         yield
     finally:
         for norm in norms:
             norm.track_running_stats = True
-        for module, p in drops:
-            module.p = p
+        for identity, p in drops:
+            identity.p = p

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
-from msgdas.choice import all_choices
+from msgdas.choice import Choice, all_choices
 from msgdas.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
     Raises:
         InputError: the sub-graph has a gate for what is no choice of the network.
     """
-    places = all_choices(net)
+    places = _places(net)
+    names = {choice.name for choice in places}
     for name in subgraph:
-        if name not in places:
+        if name not in names:
             raise InputError(f"sub-graph has a gate for {name!r}, which is no choice of the network")
-    before = [(choice, choice.gate) for same in places.values() for choice in same]
+    before = [(choice, choice.gate) for choice in places]
     for choice, _ in before:
         choice.gate = subgraph.get(choice.name)
     try:
@@ -80,6 +82,19 @@ def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
     finally:
         for choice, gate_before in before:
             choice.gate = gate_before
+
+
+_PLACES: WeakKeyDictionary[nn.Module, tuple[int, list[ReferenceType[Choice]]]] = WeakKeyDictionary()
+
+
+def _places(net: nn.Module) -> list[Choice]:
+    """Every choice of ``net``. They are looked for again once a choice has been made anywhere: a walk over all modules
+    for every sub-graph of every step takes longer than a small layer."""
+    made, kept = _PLACES.get(net, (-1, []))
+    if made != Choice.made:
+        kept = [ref(choice) for same in all_choices(net).values() for choice in same]
+        _PLACES[net] = Choice.made, kept
+    return [choice for each in kept if (choice := each()) is not None]
 
 
 def cut(subgraphs: Sequence[SubGraph], *, others: Others | None = None) -> tuple[list[SubGraph], Callable[[], None]]:

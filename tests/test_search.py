@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from msgdas import methods
-from msgdas.choice import choices
+from msgdas.choice import MixedOp, choices
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity
@@ -19,7 +22,7 @@ from msgdas.search.guidance import SuperNetGuidance, distillation
 from msgdas.search.schedules import at, cosine, linear
 from msgdas.search.search import Search
 from msgdas.spaces import nasbench201, toy
-from msgdas.subgraph import select
+from msgdas.subgraph import Gate, SubGraph, select
 
 BATCH = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3)
 CONVS = {"nor_conv_1x1", "nor_conv_3x3"}
@@ -297,3 +300,25 @@ def test_the_block_of_dropblock_is_an_argument():
     net = nasbench201.supernet(channels=2, image_size=8)
     methods.msgdas(net, drop_block=5)
     assert {m.block for m in net.modules() if isinstance(m, DropBlockIdentity)} == {5}
+
+
+def test_select_sees_choices_that_are_added_and_remembers_no_network():
+    def choice(name):
+        return MixedOp(name, {"a": nn.Identity(), "b": nn.Tanh()})
+
+    def pick(*names):
+        return SubGraph({name: Gate((1,), torch.tensor([0.0, 1.0])) for name in names})
+
+    net, x = nn.Sequential(choice("one")), torch.ones(2)
+    with select(net, pick("one")):
+        assert torch.equal(net(x), x.tanh())
+    net.append(choice("two"))
+    with select(net, pick("one", "two")):
+        assert torch.equal(net(x), x.tanh().tanh())
+    for kept in (net, net[0]):  # a choice may be a network by itself
+        with select(kept, pick("one")):
+            pass
+    gone = weakref.ref(net[0])
+    del net, kept
+    gc.collect()
+    assert gone() is None

@@ -121,7 +121,8 @@ class Search:
         self.loss, self.clip, self.parallel = loss, clip, parallel
         self.warmup, self.tau, self.drop, self.drop_in_alpha_steps = warmup, tau, drop, drop_in_alpha_steps
         self.weight_lr, self.alpha_lr = weight_lr, alpha_lr
-        self.weight_optimizer = weight_optimizer([p for p in net.parameters() if p.requires_grad])
+        self._weights = [p for p in net.parameters() if p.requires_grad]
+        self.weight_optimizer = weight_optimizer(self._weights)
         self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
         self.steps, self.done = steps, 0
         self.watched: list[tuple[float, dict[str, Any]]] = []  # of each epoch: early_stop's measure, what it derives
@@ -175,7 +176,8 @@ class Search:
         Raises:
             InputError: an alpha, a gate, a weight or a loss is not a number; the optimizer has not stepped with it.
         """
-        self.net.train()
+        if not self.net.training:  # a walk over all modules
+            self.net.train()
         seen = _Seen()
         if not self.warming_up and self.hypergradient is not None and valid is not None:
             self._alpha_step(valid, train, seen)
@@ -241,7 +243,7 @@ class Search:
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
         self._set_drop(at(self.drop, self.progress))
         mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
         means = self._means(seen, subgraphs, weight_gradient=norm)
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)  # what does not run next time has no gradient, not zeros
