@@ -13,34 +13,15 @@ from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgdas.errors import InputError
 
-if TYPE_CHECKING:
-    from msgdas.bench.tables import Table
-
-__all__ = ["is_nats", "read_nats", "read_nats_rows"]
+__all__ = ["is_nats", "read_nats_rows"]
 
 LARGEST = 64 * 2**20  # bytes unpacked; the real files have 0.3 MB
 VALIDATION = "x-valid"  # the part; only validation accuracies are read
 DAMAGE = (pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
-
-
-def read_nats(path: str | Path, dataset: str = "cifar10-valid", epochs: int = 200) -> Table:
-    """Validation accuracies in percent, means over the seeds, and training seconds.
-
-    Args:
-        path: a file of one architecture, or a folder of them. All 15,625 take minutes: `Table.write` makes a CSV.
-        dataset: ``cifar10-valid``, ``cifar100`` or ``ImageNet16-120``.
-        epochs: of the training: 12 or 200.
-
-    Raises:
-        InputError: a file is damaged, wants more than plain values, or has no such results.
-    """
-    from msgdas.bench.tables import read_table  # which reads these files too
-
-    return read_table(path, "nasbench201", f"{dataset}:{epochs}")
 
 
 def is_nats(path: Path) -> bool:

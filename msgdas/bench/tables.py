@@ -18,7 +18,7 @@ from msgdas.errors import InputError
 from msgdas.runs import write_atomic
 from msgdas.spaces import Space, find_space
 
-__all__ = ["ACCURACY", "GENOTYPE", "SECONDS", "Table", "read_table"]
+__all__ = ["ACCURACY", "GENOTYPE", "SECONDS", "Table", "read_nats", "read_table"]
 
 GENOTYPE = ("genotype", "arch_str", "arch")
 ACCURACY = ("c10_valid_200", "accuracy", "valid_acc", "mean_acc")
@@ -93,6 +93,20 @@ def read_table(path: str | Path, space: str, column: str | None = None) -> Table
     except (OSError, EOFError, zlib.error, ValueError, csv.Error, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"table '{path}' cannot be read: {reason}") from None
+
+
+def read_nats(path: str | Path, dataset: str = "cifar10-valid", epochs: int = 200) -> Table:
+    """Validation accuracies in percent, means over the seeds, and training seconds.
+
+    Args:
+        path: a file of one architecture, or a folder of them. All 15,625 take minutes: `Table.write` makes a CSV.
+        dataset: ``cifar10-valid``, ``cifar100`` or ``ImageNet16-120``.
+        epochs: of the training: 12 or 200.
+
+    Raises:
+        InputError: a file is damaged, wants more than plain values, or has no such results.
+    """
+    return read_table(path, "nasbench201", f"{dataset}:{epochs}")
 
 
 def _table(path: Path, rows: Iterable[Row], space: Space, column: str | None, shown: str | None = None) -> Table:
