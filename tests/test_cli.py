@@ -121,6 +121,19 @@ def test_a_run_from_before_an_option_goes_on_and_one_of_other_defaults_does_not(
     assert "began with clip 3.0 and would go on with 5.0: finish it with msgdas" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"msgdas"}))
+def test_every_method_searches_from_the_command_line(method, tmp_path):
+    space = "s2" if method == "rome" else "nasbench201"
+    sizes = ["--space", space, "--epochs", 3, "--warmup", 1, "--images", 64, "--channels", 4]
+    cells = ["--cells", 3] if space == "s2" else []
+    cost = ["--cost-weight", 0.5] if method in ("proxylessnas", "snas") else []
+    out = tmp_path / "run"
+    assert run("search", "--data", "digits", "--method", method, *sizes, *cells, *cost, "--out", out) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert len(config["search"]["penalties"]) == bool(cost) + (method == "drnas")
+    assert json.loads((out / "genotype.json").read_text())["space"] == space
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_search_goes_on_bit_for_bit(searched, tmp_path, kill):
     out = tmp_path / "run"
@@ -323,6 +336,8 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", *SMALL, "--bogus"], "--bogus"),
         (["search", *SMALL, "--epochs", "-1"], "use 1 or more"),
         (["search", *SMALL, "--method", "gdas", "--k", "2"], "no option of method gdas"),
+        (["search", *SMALL, "--method", "rome"], "searched_edges, which space nasbench201 has not: use darts, s1"),
+        (["search", *SMALL, "--method", "random", "--cost-weight", "1"], "which learns no alphas"),
         (["search", "--resume"], "--resume needs --out"),
         (["train", "nowhere"], "no run folder"),
         (["train", "darts:DARTS_V2", "--data", "digits"], "--out is missing"),
