@@ -12,7 +12,7 @@ from torch.optim import Adam
 from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
-from msgdas.search.comparing import Exchange, compare
+from msgdas.search.comparing import Exchange, compare, refuse_one
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
 from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
@@ -94,8 +94,8 @@ def msgdas(
     if k is None:
         k = min(3, *(len(same[0].labels) for same in choices(net).values()))
     gradient = gradient or ("compare" if k > 1 else "probed")
-    if gradient in ("compare", "exchange") and k < 2:
-        raise InputError(f"gradient {gradient!r} needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
+    if gradient in ("compare", "exchange"):
+        refuse_one(k, gradient)
     sampler = GumbelTopK(k, assignment, normalise, reuse)
     parts: dict[str, Any] = {
         "weight_sampler": GumbelTopK(k, weight_assignment or assignment, normalise, reuse),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import pytest
 import torch
+from reference import X, Y, alphas_of, seeded, small_net, written_out
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,22 +22,15 @@ from msgdas.search.gradients import AlphaStep, first_order, mean_backward, probe
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
 
-X, Y = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 2, 0])
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 @pytest.fixture
 def net():
-    """Four cells that share their six choices; none, identity, ReLU-conv-BN and pooling candidates."""
-    return nasbench201.supernet(channels=2, cells=2, classes=3, image_size=8).double()
+    return small_net(cells=2)
 
 
 @pytest.fixture
 def alphas(net):
-    return Alphas.of(net, init=0.5, generator=seeded()).double()
+    return alphas_of(net)
 
 
 def step_of(net, alphas, subgraphs, **settings):
@@ -61,21 +54,7 @@ def assert_same(given, wanted, tolerance=1e-12):
 
 def naive(net, gates):
     """The network with every choice replaced by ``Σ_i w_i · o_i(x)`` over all candidates."""
-
-    class Sum(nn.Module):
-        def __init__(self, choice):
-            super().__init__()
-            self.candidates, self.name = choice.candidates, choice.name
-
-        def forward(self, x):
-            return sum(w * candidate(x) for w, candidate in zip(gates[self.name], self.candidates, strict=True))
-
-    net = copy.deepcopy(net)
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, MixedOp):
-                setattr(parent, name, Sum(child))
-    return net
+    return written_out(net, lambda name, candidates, x: sum(w * o(x) for w, o in zip(gates[name], candidates)))
 
 
 @pytest.mark.parametrize("sampler", [GumbelTopK(3), GumbelTopK(3, "shuffle", "picks"), Softmax()], ids=str)

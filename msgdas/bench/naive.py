@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from msgdas.choice import MixedInput, MixedOp
+from msgdas.choice import MixedInput, MixedOp, total
 from msgdas.methods import darts
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
@@ -22,19 +22,12 @@ __all__ = ["naive"]
 class _NaiveOp(MixedOp):
     def forward(self, x: Tensor) -> Tensor:
         assert self.gate is not None
-        return _added([w * o(x) for w, o in zip(self.gate.weights, self.candidates, strict=True)])
+        return total([w * o(x) for w, o in zip(self.gate.weights, self.candidates, strict=True)])
 
 
 class _NaiveInput(MixedInput):
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        return _added([edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
-
-
-def _added(outputs: Sequence[Tensor]) -> Tensor:
-    result = outputs[0]
-    for output in outputs[1:]:
-        result = result + output
-    return result
+        return total([edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
 
 
 def naive(net: nn.Module, **settings: Any) -> Search:

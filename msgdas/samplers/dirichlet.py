@@ -29,10 +29,13 @@ class Dirichlet:
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         seed = int(torch.randint(2**62, (), generator=generator))
-        gates = {}
+        logits_CO = alphas.stack()
+        betas = [
+            concentration(logits[: len(alphas.labels[name])]).clamp_min(1e-3)
+            for name, logits in zip(alphas.names, logits_CO.cpu(), strict=True)
+        ]
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)  # torch's distributions take no generator
-            for name in alphas.names:
-                beta = concentration(alphas[name]).clamp_min(1e-3).cpu()
-                gates[name] = Gate(tuple(range(len(beta))), Distribution(beta).rsample().to(alphas[name].device))
-        return [SubGraph(gates)]
+            torch.manual_seed(seed)  # torch's distributions take no generator, and draw the same on the CPU only
+            draws = [Distribution(beta).rsample() for beta in betas]
+        weights = torch.split(torch.cat(draws).to(logits_CO.device), [len(draw) for draw in draws])
+        return [SubGraph({n: Gate(tuple(range(len(w))), w) for n, w in zip(alphas.names, weights, strict=True)})]

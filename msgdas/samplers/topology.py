@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
@@ -43,17 +41,13 @@ class Topology:
     def _draw(self, alphas: Alphas, tau: float, generator: torch.Generator | None) -> SubGraph:
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
-        most = max(alphas.keep.values())
-        picks_CM = phi_CO.detach().topk(most).indices
+        rank_CO = phi_CO.detach().argsort(-1, descending=True).argsort(-1)
+        keep_C1 = torch.tensor([alphas.keep[name] for name in alphas.names], device=rank_CO.device)[:, None]
+        hard_CO = (rank_CO < keep_C1).to(phi_CO)
+        soft_CO = (phi_CO / tau).softmax(-1)
+        weights_CO = hard_CO + (soft_CO - soft_CO.detach())
         gates = {}
-        for name, row, phi_O in zip(alphas.names, picks_CM.tolist(), phi_CO, strict=True):
-            picks = row[: alphas.keep[name]]
-            gates[name] = Gate(tuple(sorted(picks)), _top(phi_O[: len(alphas.labels[name])], picks, tau))
+        for name, kept, weights in zip(alphas.names, hard_CO.tolist(), weights_CO, strict=True):
+            active = tuple(i for i, runs in enumerate(kept) if runs)
+            gates[name] = Gate(active, weights[: len(alphas.labels[name])])
         return SubGraph(gates)
-
-
-def _top(phi_O: Tensor, picks: list[int], tau: float) -> Tensor:
-    """Straight-through weights of several picks: ``(O,)``, exactly one at each of them."""
-    hard = F.one_hot(torch.tensor(picks, device=phi_O.device), len(phi_O)).sum(0).to(phi_O)
-    soft = (phi_O / tau).softmax(-1)
-    return hard + (soft - soft.detach())

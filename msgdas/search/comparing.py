@@ -12,7 +12,7 @@ from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep
 from msgdas.subgraph import SubGraph, select
 
-__all__ = ["Exchange", "compare", "log_prob"]
+__all__ = ["Exchange", "compare", "log_prob", "refuse_one"]
 
 
 def compare(step: AlphaStep) -> None:
@@ -25,7 +25,7 @@ def compare(step: AlphaStep) -> None:
     Raises:
         InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
     """
-    _refuse_one(step, "compare")
+    refuse_one(len(step.subgraphs), "compare")
     with torch.no_grad():
         losses_K = torch.stack([_evaluate(step, subgraph) for subgraph in step.subgraphs])
     log_probs_K = torch.stack([log_prob(step.alphas, subgraph) for subgraph in step.subgraphs])
@@ -54,7 +54,7 @@ class Exchange:
             raise InputError(f"Exchange(choices={self.choices}): use 1 or more")
 
     def __call__(self, step: AlphaStep) -> None:
-        _refuse_one(step, "exchange")
+        refuse_one(len(step.subgraphs), "exchange")
         first, *others = step.subgraphs
         names = step.alphas.names
         drawn = torch.randperm(len(names), generator=step.generator)[: self.choices].tolist()
@@ -77,8 +77,11 @@ def _compared(losses_K: Tensor, log_probs_K: Tensor) -> Tensor:
     return (advantages_K.to(log_probs_K) * log_probs_K).mean()
 
 
-def _refuse_one(step: AlphaStep, gradient: str) -> None:
-    if len(step.subgraphs) < 2:
+def refuse_one(k: int, gradient: str) -> None:
+    """Raises:
+    InputError: fewer than two sub-graphs.
+    """
+    if k < 2:
         raise InputError(f"gradient {gradient!r} needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
 
 

@@ -29,15 +29,16 @@ class ExpectedCost:
     """
 
     def __init__(self, costs: Mapping[str, Tensor], weight: float = 0.1) -> None:
-        self.costs, self.weight = dict(costs), weight
-        self.uniform = sum(float(cost.mean()) for cost in self.costs.values())
-        if not self.uniform > 0:
+        uniform = sum(float(cost.mean()) for cost in costs.values())
+        if not uniform > 0:
             raise InputError("expected cost: all candidates cost nothing; leave the penalty out")
+        self.names, self.weight = tuple(costs), weight
+        self._shares = torch.cat(list(costs.values())) / uniform  # in the order of the names
 
     def __call__(self, alphas: Alphas) -> Tensor:
         p = alphas.probabilities()
-        expected = torch.stack([(p[name] * cost.to(p[name])).sum() for name, cost in self.costs.items()]).sum()
-        return self.weight * expected / self.uniform
+        p_all = torch.cat([p[name] for name in self.names])
+        return self.weight * (p_all * self._shares.to(p_all)).sum()
 
 
 class DirichletKL:
@@ -49,20 +50,27 @@ class DirichletKL:
 
     def __call__(self, alphas: Alphas) -> Tensor:
         betas = [concentration(alphas[name]).clamp_min(1e-3) for name in alphas.names]
-        return (
-            self.weight * torch.stack([kl_divergence(Dirichlet(b), Dirichlet(torch.ones_like(b))) for b in betas]).sum()
-        )
+        return self.weight * torch.stack([_from_uniform(beta) for beta in betas]).sum()
+
+
+def _from_uniform(beta: Tensor) -> Tensor:
+    uniform = Dirichlet(torch.ones_like(beta), validate_args=False)  # validation would wait for the device
+    return kl_divergence(Dirichlet(beta, validate_args=False), uniform)
 
 
 @torch.no_grad()
-def keep_unsampled(alphas: Alphas, before: Mapping[str, Tensor], subgraphs: Sequence[SubGraph]) -> None:
+def keep_unsampled(alphas: Alphas, before_CO: Tensor, subgraphs: Sequence[SubGraph]) -> None:
     """ProxylessNAS's rescaling after an alpha step: the candidates that were not sampled keep their probability.
 
     The logits of the sampled ones (those that ran or were probed) are shifted together, so that the sum of their
-    exponentials is what it was ``before`` (Cai et al. 2019, arXiv:1812.00332, section 3.2.1). One sub-graph.
+    exponentials is what it was before (Cai et al. 2019, arXiv:1812.00332, section 3.2.1). One sub-graph.
     """
     (subgraph,) = subgraphs
-    for name in alphas.names:
-        sampled = list(subgraph[name].active + subgraph[name].probe)
-        now = alphas[name]
-        now[sampled] += before[name][sampled].logsumexp(0) - now[sampled].logsumexp(0)
+    sampled_CO = torch.zeros(before_CO.shape, dtype=torch.bool)
+    for row, name in zip(sampled_CO, alphas.names, strict=True):
+        row[list(subgraph[name].active + subgraph[name].probe)] = True
+    sampled_CO = sampled_CO.to(before_CO.device)
+    sums = [logits.masked_fill(~sampled_CO, -torch.inf).logsumexp(-1) for logits in (before_CO, alphas.stack())]
+    shift_CO = torch.where(sampled_CO, (sums[0] - sums[1])[:, None], 0.0)
+    for shift_O, name in zip(shift_CO, alphas.names, strict=True):
+        alphas[name].add_(shift_O[: len(alphas[name])])

@@ -31,7 +31,7 @@ __all__ = ["Batch", "Penalty", "Search"]
 
 Batch = tuple[Tensor, Tensor]
 Penalty = Callable[[Alphas], Tensor]
-AfterAlphaStep = Callable[[Alphas, Mapping[str, Tensor], Sequence[SubGraph]], None]
+AfterAlphaStep = Callable[[Alphas, Tensor, Sequence[SubGraph]], None]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
@@ -62,7 +62,8 @@ class Search:
             logits zero.
         guidance: what a sub-graph learns besides the labels; starts when the warm-up ends.
         penalties: functions ``alphas -> scalar`` added to the loss of the alphas.
-        after_alpha_step: function ``(alphas, logits before, subgraphs)`` that may change the alphas after their step.
+        after_alpha_step: function ``(alphas, logits before the step as (C, O), subgraphs)`` that may change the alphas
+            after their step.
         early_stop: rule that ends the search after an epoch; `fit` asks it.
         loss: ``(logits, labels) -> scalar``.
         tau: temperature of the sampler, or a schedule over the progress of the search after warm-up.
@@ -216,12 +217,12 @@ class Search:
         grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
         if grads:
             self._means(seen, subgraphs, alpha_gradient=nn.utils.get_total_norm(grads))
-        before = {name: self.alphas[name].detach().clone() for name in self.alphas.names}
+        before_CO = self.alphas.stack().detach() if self.after_alpha_step else None
         _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
         self.alpha_optimizer.step()
         self.alpha_optimizer.zero_grad(set_to_none=True)
-        if self.after_alpha_step:
-            self.after_alpha_step(self.alphas, before, subgraphs)
+        if self.after_alpha_step and before_CO is not None:
+            self.after_alpha_step(self.alphas, before_CO, subgraphs)
 
     def _weight_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
         with torch.no_grad():

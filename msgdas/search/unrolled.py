@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class Unrolled:
         weights = [p for p in step.net.parameters() if p.requires_grad]
         rate = optimizer.param_groups[0]["lr"]
         virtual = _backward(step.net, leaves, train, weights)
-        moves = [self._move(p, grad, optimizer) for p, grad in zip(weights, virtual, strict=True)]
+        moves = self._moves(weights, virtual, optimizer)
         with _moved(weights, moves, -rate):
             found = _backward(step.net, leaves, step.objective, [*weights, *gates])
         towards, direct = found[: len(weights)], found[len(weights) :]
@@ -83,25 +84,28 @@ class Unrolled:
         weights = {n: p for n, p in step.net.named_parameters() if p.requires_grad}
         loss = _mean(step.net, leaves, train)
         grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
-        moved = {}
-        for (name, p), grad in zip(weights.items(), grads, strict=True):
-            move = self._move(p, grad, optimizer)
-            if move is not None:
-                moved[f"net.{name}"] = p - rate * move
+        moves = self._moves(list(weights.values()), grads, optimizer)
+        pairs = zip(weights.items(), moves, strict=True)
+        moved = {f"net.{name}": p - rate * move for (name, p), move in pairs if move is not None}
         virtual = _Objective(step.net, step.objective)
         loss = _mean(step.net, leaves, lambda: functional_call(virtual, moved, ()))
         torch.autograd.backward(loss, inputs=gates)
 
-    def _move(self, p: Tensor, grad: Tensor | None, optimizer: Optimizer) -> Tensor | None:
+    def _moves(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], optimizer: Optimizer
+    ) -> list[Tensor | None]:
         """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
-        if grad is None:
-            return None
-        settings = next(group for group in optimizer.param_groups if any(q is p for q in group["params"]))
-        buffer = optimizer.state.get(p, {}).get("momentum_buffer")
+        groups = {p: group for group in optimizer.param_groups for p in group["params"]}
+        return [
+            None if grad is None else self._move(p, grad, groups[p], optimizer.state.get(p, {}))
+            for p, grad in zip(weights, grads, strict=True)
+        ]
+
+    def _move(self, p: Tensor, grad: Tensor, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
         if self.weight_decay:
             grad = grad + settings["weight_decay"] * p
-        if self.momentum and buffer is not None:
-            grad = grad + settings["momentum"] * buffer
+        if self.momentum and state.get("momentum_buffer") is not None:
+            grad = grad + settings["momentum"] * state["momentum_buffer"]
         return grad
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -44,79 +46,66 @@ class Space:
     auxiliary: bool = False
 
 
+def _of_module(name: str, about: str, module: ModuleType, **rest: Any) -> Space:
+    """A space whose functions are those of ``module`` by their names, but for what ``rest`` says."""
+    names = ("supernet", "network", "to_string", "from_string", "graphs", "network_size")
+    functions = {function: getattr(module, function) for function in names if function not in rest}
+    return Space(name, about, **(functions | rest))
+
+
 def _of_darts(name: str, about: str) -> Space:
     """A space of DARTS's cells with other operations."""
-    return Space(
-        name,
-        about,
-        partial(darts.supernet, space=name, candidates=robust_darts.CANDIDATES[name]),
-        darts.network,
-        robust_darts.to_string,
-        partial(robust_darts.from_string, name),
-        darts.graphs,
-        {"channels": 16, "cells": 8},
-        darts.network_size,
-        "in all",
-        forms=darts.FORMS,
-        auxiliary=True,
+    return replace(
+        _DARTS,
+        name=name,
+        about=about,
+        supernet=partial(darts.supernet, space=name, candidates=robust_darts.CANDIDATES[name]),
+        to_string=robust_darts.to_string,
+        from_string=partial(robust_darts.from_string, name),
     )
 
 
+_DARTS = _of_module(
+    "darts",
+    "normal and reduction cell of 4 nodes, 2 inputs each, 8 operations",
+    darts,
+    search_size={"channels": 16, "cells": 8},
+    cells="in all",
+    forms=darts.FORMS,
+    auxiliary=True,
+)
 SPACES: dict[str, Space] = {
-    "nasbench201": Space(
-        "nasbench201",
-        "4 nodes, 6 edges of 5 operations; 15,625 cells, in a table",
-        nasbench201.supernet,
-        nasbench201.network,
-        nasbench201.to_string,
-        nasbench201.from_string,
-        nasbench201.graphs,
-        {"channels": 8, "cells": 1},
-        lambda image_size, genotype=None: {"channels": 16, "cells": 5},
-        "a stage",
-    ),
-    "darts": Space(
-        "darts",
-        "normal and reduction cell of 4 nodes, 2 inputs each, 8 operations",
-        darts.supernet,
-        darts.network,
-        darts.to_string,
-        darts.from_string,
-        darts.graphs,
-        {"channels": 16, "cells": 8},
-        darts.network_size,
-        "in all",
-        forms=darts.FORMS,
-        auxiliary=True,
-    ),
-    "s1": _of_darts("s1", "darts cells, two operations of its own on each edge"),
-    "s2": _of_darts("s2", "darts cells of skip_connect and sep_conv_3x3"),
-    "s3": _of_darts("s3", "darts cells of none, skip_connect and sep_conv_3x3"),
-    "s4": _of_darts("s4", "darts cells of noise and sep_conv_3x3"),
-    "mbconv": Space(
-        "mbconv",
-        "6 stages of layers: kernel and expansion of each, or no layer",
-        mbconv.supernet,
-        mbconv.network,
-        mbconv.to_string,
-        mbconv.from_string,
-        mbconv.graphs,
-        {"channels": 16, "cells": 4},
-        mbconv.network_size,
-        "a stage",
-    ),
-    "mbconv-macro": Space(
-        "mbconv-macro",
-        "8 layers of 3 operations; 6,561 networks, in a table",
-        mbconv_macro.supernet,
-        mbconv_macro.network,
-        mbconv_macro.to_string,
-        mbconv_macro.from_string,
-        mbconv_macro.graphs,
-        {"channels": 16, "cells": mbconv_macro.LAYERS},
-        lambda image_size, genotype=None: {"channels": 32, "cells": mbconv_macro.LAYERS},
-        "in all",
-    ),
+    space.name: space
+    for space in (
+        _of_module(
+            "nasbench201",
+            "4 nodes, 6 edges of 5 operations; 15,625 cells, in a table",
+            nasbench201,
+            search_size={"channels": 8, "cells": 1},
+            network_size=lambda image_size, genotype=None: {"channels": 16, "cells": 5},
+            cells="a stage",
+        ),
+        _DARTS,
+        _of_darts("s1", "darts cells, two operations of its own on each edge"),
+        _of_darts("s2", "darts cells of skip_connect and sep_conv_3x3"),
+        _of_darts("s3", "darts cells of none, skip_connect and sep_conv_3x3"),
+        _of_darts("s4", "darts cells of noise and sep_conv_3x3"),
+        _of_module(
+            "mbconv",
+            "6 stages of layers: kernel and expansion of each, or no layer",
+            mbconv,
+            search_size={"channels": 16, "cells": 4},
+            cells="a stage",
+        ),
+        _of_module(
+            "mbconv-macro",
+            "8 layers of 3 operations; 6,561 networks, in a table",
+            mbconv_macro,
+            search_size={"channels": 16, "cells": mbconv_macro.LAYERS},
+            network_size=lambda image_size, genotype=None: {"channels": 32, "cells": mbconv_macro.LAYERS},
+            cells="in all",
+        ),
+    )
 }
 
 

@@ -1,0 +1,57 @@
+"""What tests of gradients share: a small super-net, a batch, and the super-net written out without choices."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from msgdas.alphas import Alphas
+from msgdas.choice import MixedOp
+from msgdas.spaces import nasbench201
+
+X, Y = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 2, 0])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_net(cells):
+    """Cells that share their six choices; none, identity, ReLU-conv-BN and pooling candidates."""
+    return nasbench201.supernet(channels=2, cells=cells, classes=3, image_size=8).double()
+
+
+def alphas_of(net):
+    return Alphas.of(net, init=0.5, generator=seeded()).double()
+
+
+def smooth():
+    """A network without kinks, whose finite differences have no steps to fall over."""
+    torch.manual_seed(1)
+
+    def candidates():
+        return {"linear": nn.Linear(6, 6), "tanh": nn.Sequential(nn.Linear(6, 6), nn.Tanh()), "skip": nn.Identity()}
+
+    choices = [MixedOp(f"c{i}", candidates()) for i in range(3)]
+    return nn.Sequential(nn.Linear(3, 6), *choices, nn.Linear(6, 3)).double()
+
+
+class _Written(nn.Module):
+    def __init__(self, choice, output):
+        super().__init__()
+        self.name, self.candidates, self.output = choice.name, choice.candidates, output
+
+    def forward(self, x):
+        return self.output(self.name, self.candidates, x)
+
+
+def written_out(net, output):
+    """A copy of the network with ``output(name, candidates, x)`` in place of every choice."""
+    net = copy.deepcopy(net)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, MixedOp):
+                setattr(parent, name, _Written(child, output))
+    return net

@@ -1,0 +1,72 @@
+"""R-DARTS: the curvature of the loss in the alphas, and searches that end early."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import alphas_of, smooth
+from torch.nn import functional as F
+
+from msgdas import methods
+from msgdas.data import load_data
+from msgdas.search.early_stop import CurvatureStop, largest_eigenvalue
+from msgdas.search.loop import fit
+from msgdas.spaces import nasbench201
+
+
+def test_the_largest_eigenvalue_is_the_hessians():
+    net = smooth()
+    search = methods.darts(net)
+    search.alphas = alphas_of(net)
+    x, labels = torch.randn(16, 3).double(), torch.randint(3, (16,))
+
+    def loss(flat):
+        gates, at = {}, 0
+        for name in search.alphas.names:
+            gates[name] = flat[at : at + 3].softmax(-1)
+            at += 3
+        h = net[0](x)
+        for i in range(3):
+            h = sum(w * o(h) for w, o in zip(gates[f"c{i}"], net[i + 1].candidates, strict=True))
+        return F.cross_entropy(net[4](h), labels)
+
+    flat = torch.cat([search.alphas[name].detach() for name in search.alphas.names])
+    wanted = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat))[-1].item()
+    assert largest_eigenvalue(search, (x, labels)) == pytest.approx(wanted, rel=1e-3)
+    assert all(p.grad is None for p in [*net.parameters(), *search.alphas.parameters()])
+
+
+@pytest.mark.parametrize(
+    ("values", "epoch"),
+    [([1, 1, 1, 1], None), ([1, 1], None), ([1, 1, 1, 2], 1), ([3, 2, 1, 1], None), ([1.0, 1.2, 1.3, 1.4], 1)],
+)
+def test_curvature_stop_goes_back_when_the_mean_has_grown(values, epoch):
+    assert CurvatureStop(window=1, back=2, ratio=0.9).stops(values) == epoch
+    assert CurvatureStop(window=1, back=1).stops([-1e-9, -1e-9]) is None
+
+
+def test_curvature_stop_takes_means_over_its_window():
+    rule = CurvatureStop(window=2, back=2, ratio=0.75)
+    assert rule.stops([1, 1, 1, 1.4]) is None  # 1 / 1.2
+    assert rule.stops([1, 1, 1.4, 1.4]) == 1  # 1 / 1.4
+
+
+class StopAfterThree:
+    """Ends at the third watched epoch, for the first."""
+
+    def measure(self, search, batch):
+        return 1.0
+
+    def stops(self, values):
+        return 0 if len(values) >= 3 else None
+
+
+def test_an_early_stop_ends_the_search_and_goes_back():
+    data = load_data("digits")
+    net = nasbench201.supernet(channels=2, cells=1, classes=10, in_channels=1, image_size=8)
+    search = methods.darts(net, warmup=0.2, early_stop=StopAfterThree(), alpha_lr=0.3)
+    records = []
+    found = fit(search, data, epochs=10, images=128, on_epoch=records.append)
+    assert len(records) == 5
+    assert [r.get("early_stop") for r in records] == [None, None, 1.0, 1.0, 1.0]
+    assert str(found) == records[2]["genotype"]
