@@ -63,7 +63,9 @@ class Choice(nn.Module):
     def mix(self, inputs: Sequence[Tensor]) -> Tensor:
         """Sum of the active candidates, each on its own input, weighted by the gate."""
         active, gate = self.active(), self.gate
-        if gate is None or (len(active) == 1 and not gate.weights.requires_grad):  # a gate of exactly 1 costs nothing
+        if gate is None or (
+            len(active) == 1 and not _differentiates(gate.weights)
+        ):  # a gate of exactly 1 costs nothing
             return total([self.candidates[i](inputs[i]) for i in active])
         if len(active) == 1:
             return self._through_gate(active[0], inputs, gate)
@@ -154,6 +156,8 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, y: Tensor, gate: Gate, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(y, *inputs)
         ctx.gate, ctx.candidates, ctx.weights_like = gate, candidates, (len(weights), weights.dtype, weights.device)
+        kind = y.device.type
+        ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         return y.view_as(y)
 
     @staticmethod
@@ -168,9 +172,13 @@ class _Gated(torch.autograd.Function):
                 gates += grad.sum(dtype=torch.promote_types(grad.dtype, torch.float32))
             gates[ctx.gate.active[0]] = _inner(grad, y)
             for j, x in zip(ctx.gate.probe, inputs, strict=True):
-                with torch.no_grad(), quiet(ctx.candidates[j]):
+                with torch.no_grad(), quiet(ctx.candidates[j]), torch.autocast(*ctx.precision):
                     gates[j] = _inner(grad, ctx.candidates[j](x))
         return gates, grad, None, None, *(None for _ in inputs)
+
+
+def _differentiates(weights: Tensor) -> bool:
+    return weights.requires_grad and torch.is_grad_enabled()
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

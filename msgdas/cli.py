@@ -28,6 +28,7 @@ from msgdas.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
 from msgdas.methods import GRADIENTS, METHODS
+from msgdas.precision import PRECISIONS
 from msgdas.progress import CountView, SearchView, TrainView
 from msgdas.report import to_text
 from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
@@ -100,6 +101,11 @@ common = _options(
 @click.option("--temperature", type=float, help="of the super-net's teaching  [default: 1]")
 @click.option("--cost-weight", type=float, help="of the expected multiply-adds in the loss of the alphas  [default: 0]")
 @click.option("--alpha-lr", type=float, help="learning rate of the alphas  [default: the method's]")
+@click.option("--weight-lr", type=float, help="learning rate of the weights at the start  [default: 0.05]")
+@click.option("--prior", type=click.Path(), help="run folder of an earlier search, where the alphas begin")
+@click.option("--trust", type=float, default=0.6, show_default=True, help="in the prior; the rest is uniform")
+@click.option("--micro-batches", type=int, help="of each batch, one after another: less memory  [default: 1]")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="bfloat16: faster on a GPU  [default: float32]")
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
 @click.option("--channels", type=int, help="of the super-net  [default: the space's]")

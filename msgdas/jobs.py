@@ -34,7 +34,8 @@ from msgdas.retrain.trained import save_trained
 from msgdas.runs import Run, versions, write_json
 from msgdas.search.loop import fit, validation_batches
 from msgdas.search.penalties import ExpectedCost
-from msgdas.search.schedules import linear
+from msgdas.search.prior import Prior
+from msgdas.search.schedules import cosine, linear
 from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import SPACES, Space, find_space
@@ -52,7 +53,14 @@ __all__ = [
 ]
 
 Settings = dict[str, Any]
-SEARCH_OPTIONS = ("drop", "drop_in_alpha_steps", "alpha_lr")  # of every method
+SEARCH_OPTIONS = (
+    "drop",
+    "drop_in_alpha_steps",
+    "weight_lr",
+    "alpha_lr",
+    "micro_batches",
+    "precision",
+)  # of every method
 METHOD_OPTIONS = (
     "k",
     "gradient",
@@ -189,6 +197,10 @@ def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
             raise InputError(f"--{option.replace('_', '-')} is no option of method {name}: leave it out")
     if "drop" in options:
         options["drop"] = linear(options["drop"], 0.0)
+    if "weight_lr" in options:
+        options["weight_lr"] = cosine(options["weight_lr"], 1e-3)
+    if settings.get("prior"):
+        options["prior"] = Prior.read(Path(settings["prior"]), settings["trust"])
     if settings["class_weights"] == "balanced":
         options["loss"] = partial(F.cross_entropy, weight=data.class_weights().to(settings["device"]))
     if data.image_size >= LARGE:
@@ -398,6 +410,8 @@ def _config(command: str, settings: Settings, data: DataSet) -> dict[str, Any]:
     seen = {"name": data.name, "classes": list(data.classes), **_input_size(data)}
     seen |= {"train": len(data.train), "val": len(data.val), "test": len(data.test), "streams": data.streams}
     kept = settings | {"threads": torch.get_num_threads(), "data": _absolute(settings["data"])}
+    if kept.get("prior"):
+        kept["prior"] = _absolute(kept["prior"])
     return {"command": command, "settings": kept, "dataset": seen, "versions": versions()}
 
 

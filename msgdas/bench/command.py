@@ -40,13 +40,14 @@ def plan(
     """All searches, seed by seed, so that what is there early on can be compared.
 
     Args:
-        common: arguments of ``msgdas search`` that all have. A method's own win.
+        common: arguments of ``msgdas search`` that all have. A method's own win, with the seed for ``{seed}`` in them.
         parse: gives the settings that arguments mean.
     """
     tasks = []
     for seed in seeds:
         for spec in specs:
-            arguments = [*common, *spec.arguments(), f"--seed={seed}"]
+            own = [argument.replace("{seed}", str(seed)) for argument in spec.arguments()]
+            arguments = [*common, *own, f"--seed={seed}"]
             meant = parse(list(arguments))
             asked = {n: v for n, v in meant.items() if v not in (None, False) and n not in NOT_COMPARED}
             tasks.append(Task(spec, seed, out / spec.folder / f"seed-{seed}", arguments, asked))

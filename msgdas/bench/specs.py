@@ -12,7 +12,8 @@ from msgdas.methods import METHODS
 
 __all__ = ["Spec", "parse_methods", "parse_seeds"]
 
-OPTIONS = (*METHOD_OPTIONS, *SEARCH_OPTIONS, "epochs", "warmup", "channels", "cells", "batch_size", "samples", "images")
+OF_RUN = ("prior", "trust", "epochs", "warmup", "channels", "cells", "batch_size", "samples", "images")
+OPTIONS = (*METHOD_OPTIONS, *SEARCH_OPTIONS, *OF_RUN)
 MOST_SEEDS = 10_000
 
 

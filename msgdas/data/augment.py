@@ -25,41 +25,44 @@ def augment(pixels: Tensor, settings: Augment, fill: Tensor, generator: torch.Ge
     Args:
         pixels: uint8 ``(B, C, H, W)``.
         fill: uint8 ``(C,)``, the colour beyond the border and in the square.
-        generator: CPU generator of all the randomness.
+        generator: CPU generator of all the randomness; a few numbers per image, which then move to the images.
 
     Returns:
         uint8 ``(B, C, H, W)`` in channels_last.
     """
-    batch, _, height, width = pixels.shape
-    draws = torch.rand(5, batch, generator=generator)
-    device = pixels.device
+    batch, channels, height, width = pixels.shape
+    device, beyond = pixels.device, batch * height * width  # the index of the colour of what is not in the image
+    draws = torch.rand(5, batch, generator=generator).to(device)
     dy, dx = ((2 * settings.crop + 1) * draws[:2]).long() - settings.crop
-    rows = torch.arange(height) + dy[:, None]
-    columns = torch.arange(width) + dx[:, None]
+    rows = torch.arange(height, device=device) + dy[:, None]
+    columns = torch.arange(width, device=device) + dx[:, None]
     if settings.flip:
         mirrored = (draws[2] < 0.5)[:, None]
         columns = torch.where(mirrored, width - 1 - columns, columns)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    first = torch.arange(0, beyond, height * width, device=device)[:, None]
+    rows = torch.where((rows >= 0) & (rows < height), first + width * rows, beyond)
+    columns = torch.where((columns >= 0) & (columns < width), columns, beyond)
+    index = (rows[:, :, None] + columns[:, None, :]).clamp_(max=beyond)
     if settings.cutout:
-        inside &= ~_square(draws[3:], height, width, settings.cutout)
-    rows, columns, inside = (t.to(device) for t in (rows.clamp(0, height - 1), columns.clamp(0, width - 1), inside))
-    index = torch.arange(batch, device=device)[:, None, None]
-    cropped = pixels.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C), one gather
-    return torch.where(inside[..., None], cropped, fill.to(device)).permute(0, 3, 1, 2)
+        in_rows, in_columns = (beyond * inside for inside in _square(draws[3:], height, width, settings.cutout))
+        index = torch.maximum(index, torch.minimum(in_rows[:, :, None], in_columns[:, None, :]))
+    colours = torch.cat([pixels.permute(0, 2, 3, 1).reshape(-1, channels), fill[None]])
+    return colours.index_select(0, index.view(-1)).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _square(draws: Tensor, height: int, width: int, side: int) -> Tensor:
-    """``(B, H, W)`` mask of squares with random centres (DeVries & Taylor 2017, arXiv:1708.04552), clipped at the
-    border."""
+def _square(draws: Tensor, height: int, width: int, side: int) -> tuple[Tensor, Tensor]:
+    """``(B, H)`` and ``(B, W)`` masks of the rows and columns of squares with random centres (DeVries & Taylor 2017,
+    arXiv:1708.04552), clipped at the border."""
     top = (draws[0] * height).long()[:, None] - side // 2
     left = (draws[1] * width).long()[:, None] - side // 2
-    y, x = torch.arange(height), torch.arange(width)
-    return ((y >= top) & (y < top + side))[:, :, None] & ((x >= left) & (x < left + side))[:, None, :]
+    y, x = torch.arange(height, device=draws.device), torch.arange(width, device=draws.device)
+    return (y >= top) & (y < top + side), (x >= left) & (x < left + side)
 
 
 def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """``(pixels / 255 − mean) / std`` as float32 in channels_last; ``mean`` and ``std`` are ``(C,)`` in [0, 1]
     units."""
-    x = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
-    scale = (1 / (255 * std))[:, None, None].to(x.device)
-    return x.mul_(scale).sub_((mean / std)[:, None, None].to(x.device))
+    batch, channels, height, width = pixels.shape
+    x = pixels.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format).flatten(2)
+    x.mul_((1 / (255 * std)).repeat(width)).sub_((mean / std).repeat(width))  # whole lines: loops over 3 are slow
+    return x.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -52,10 +52,10 @@ class Batches:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: use 1 or more")
         self.images = images.to(device)
-        self.batch_size, self.mean, self.std = batch_size, mean, std
+        self.batch_size, self.mean, self.std = batch_size, mean.to(device), std.to(device)
         self.augment, self.seed, self.shuffle = augment, seed, shuffle
         self.device = torch.device(device)
-        self._fill = (mean * 255).round().to(torch.uint8)
+        self._fill = (mean * 255).round().to(self.images.labels.device, torch.uint8)
         full, rest = divmod(len(images), batch_size)
         self._count = full if full and (drop_last or not rest) else full + 1
 

@@ -25,6 +25,8 @@ def describe(search: Search) -> dict[str, Any]:
         "drop_in_alpha_steps",
         "clip",
         "parallel",
+        "micro_batches",
+        "precision",
         "joint",
     )
     parts = (
@@ -32,6 +34,7 @@ def describe(search: Search) -> dict[str, Any]:
         "weight_sampler",
         "warmup_sampler",
         "hypergradient",
+        "prior",
         "guidance",
         "loss",
         "after_alpha_step",

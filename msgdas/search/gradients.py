@@ -12,7 +12,17 @@ from torch.optim import Optimizer
 from msgdas.alphas import Alphas
 from msgdas.subgraph import Others, SubGraph, cut, select
 
-__all__ = ["AlphaStep", "Hypergradient", "added", "first_order", "mean_backward", "probed"]
+__all__ = ["AlphaStep", "Hypergradient", "Parts", "added", "first_order", "mean_backward", "probed"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A loss as the sum of its micro-batches', of which only one is alive in a `mean_backward`."""
+
+    parts: Sequence[Callable[[], Tensor]]
+
+    def __call__(self) -> Tensor:
+        return torch.stack([part() for part in self.parts]).sum()
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ def mean_backward(
     if not parallel:
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
-                torch.autograd.backward(objective() / len(subgraphs), inputs=inputs[k] if inputs else None)
+                for part in objective.parts if isinstance(objective, Parts) else [objective]:
+                    torch.autograd.backward(part() / len(subgraphs), inputs=inputs[k] if inputs else None)
         return
     losses = []
     for subgraph in subgraphs:

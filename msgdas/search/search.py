@@ -18,12 +18,14 @@ from msgdas.finite import refuse_not_finite
 from msgdas.genotype import Genotype
 from msgdas.lasting import random_states, set_random_states
 from msgdas.ops.drop import DropBlockIdentity
+from msgdas.precision import autocast
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, Sampler
 from msgdas.search.describe import describe
 from msgdas.search.early_stop import EarlyStop
-from msgdas.search.gradients import AlphaStep, Hypergradient, mean_backward
+from msgdas.search.gradients import AlphaStep, Hypergradient, Parts, mean_backward
 from msgdas.search.guidance import Guidance
+from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, at, cosine
 from msgdas.subgraph import SubGraph, cut, full, select
 
@@ -59,7 +61,8 @@ class Search:
         joint: after warm-up the alphas learn in the weight step, from the training batch, through the gates of the same
             pass (SNAS); there is no validation batch then.
         warmup: fraction of the steps, from the start, that train weights only. ``warmup_sampler`` draws them with all
-            logits zero.
+            logits zero, or from the prior.
+        prior: of an earlier search: where the alphas begin, and what the warm-up draws from.
         guidance: what a sub-graph learns besides the labels; starts when the warm-up ends.
         penalties: functions ``alphas -> scalar`` added to the loss of the alphas.
         after_alpha_step: function ``(alphas, logits before the step as (C, O), subgraphs)`` that may change the alphas
@@ -74,6 +77,10 @@ class Search:
         clip: largest norm of the weight gradient.
         weight_optimizer, alpha_optimizer: functions of the parameters.
         parallel: run the K sub-graphs of a step together: more memory, same gradients.
+        micro_batches: parts of each batch that run one after another, at the memory of one: same gradients, but for
+            what looks at a whole batch, as BatchNorm does (its statistics are each part's own) and a weighted loss.
+        precision: of the forwards and backwards, ``"float32"`` or ``"bfloat16"`` (see `msgdas.precision`); weights,
+            alphas, noise and losses are float32 always.
         steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
         seed: of the sampler's draws and the initial alphas.
     """
@@ -88,6 +95,7 @@ class Search:
         weight_sampler: Sampler | None = None,
         warmup: float = 0.0,
         warmup_sampler: Sampler | None = None,
+        prior: Prior | None = None,
         guidance: Guidance | None = None,
         penalties: Sequence[Penalty] = (),
         after_alpha_step: AfterAlphaStep | None = None,
@@ -103,6 +111,8 @@ class Search:
         weight_optimizer: OptimizerFactory = default_weight_optimizer,
         alpha_optimizer: OptimizerFactory = default_alpha_optimizer,
         parallel: bool = False,
+        micro_batches: int = 1,
+        precision: str = "float32",
         steps: int = 1,
         seed: int = 0,
     ) -> None:
@@ -110,16 +120,21 @@ class Search:
             raise InputError(f"warmup={warmup}: the fraction of the steps before the alphas move, 0 to 1")
         if joint and hypergradient is not None:
             raise InputError("joint=True has no alpha step: pass hypergradient=None, or joint=False")
-        self.net = net
+        if micro_batches < 1 or (parallel and micro_batches > 1):
+            raise InputError(f"micro_batches={micro_batches}: use 1 or more, and 1 with parallel=True")
+        self.net, self.micro_batches = net, micro_batches
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.alphas = Alphas.of(net, generator=self.generator).to(device)
+        self.prior = prior
+        if prior:
+            prior.begin(self.alphas)
         self.sampler = sampler
         self.weight_sampler = weight_sampler or sampler
         self.warmup_sampler = warmup_sampler or self.weight_sampler
         self.hypergradient, self.guidance, self.penalties = hypergradient, guidance, tuple(penalties)
         self.joint, self.after_alpha_step, self.early_stop = joint, after_alpha_step, early_stop
-        self.loss, self.clip, self.parallel = loss, clip, parallel
+        self.loss, self.clip, self.parallel, self.precision = loss, clip, parallel, precision
         self.warmup, self.tau, self.drop, self.drop_in_alpha_steps = warmup, tau, drop, drop_in_alpha_steps
         self.weight_lr, self.alpha_lr = weight_lr, alpha_lr
         self._weights = [p for p in net.parameters() if p.requires_grad]
@@ -262,31 +277,44 @@ class Search:
         return {name: value for name, value in means.items() if name not in norms}
 
     def draw(self, sampler: Sampler) -> list[SubGraph]:
-        """The sub-graphs of one step; uniform ones during warm-up."""
+        """The sub-graphs of one step; uniform ones, or the prior's, during warm-up."""
         if self.warming_up:
-            return self.warmup_sampler(self.alphas.uniform(), tau=1.0, generator=self.generator)
+            alphas = self.alphas if self.prior else self.alphas.uniform()
+            return self.warmup_sampler(alphas, tau=1.0, generator=self.generator)
         return sampler(self.alphas, tau=at(self.tau, self.search_progress), generator=self.generator)
 
     def _teach(self, batch: Batch, seen: _Seen) -> Tensor:
         x, labels = batch
         with torch.no_grad(), quiet(self.net), select(self.net, full(self.alphas)):
-            logits: Tensor = self.net(x)
+            logits = torch.cat([self._logits(part) for part in self._parts(x)])
         seen.accuracy("teacher", logits, labels)
         return logits
 
-    def _objective(self, batch: Batch, seen: _Seen, part: str, teacher: Tensor | None) -> Callable[[], Tensor]:
-        x, labels = batch
+    def _objective(self, batch: Batch, seen: _Seen, part: str, teacher: Tensor | None) -> Parts:
+        """The loss on a batch, of the sub-graph selected at the moment."""
 
-        def objective() -> Tensor:
-            logits = self.net(x)
+        def of(x: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+            logits = self._logits(x)
             loss = self.loss(logits, labels)
             seen.add(f"{part}_loss", loss.detach())
             seen.accuracy(part, logits, labels)
             if teacher is not None and self.guidance is not None:
                 loss = loss + self.guidance(logits, teacher, self.search_progress)
-            return loss
+            return loss / self.micro_batches
 
-        return objective
+        x, labels = batch
+        teachers = [None] * self.micro_batches if teacher is None else self._parts(teacher)
+        return Parts([partial(of, *one) for one in zip(self._parts(x), self._parts(labels), teachers, strict=True)])
+
+    def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
+        if len(tensor) % self.micro_batches:
+            raise InputError(f"a batch of {len(tensor)} is not to be cut into {self.micro_batches} equal micro-batches")
+        return tensor.chunk(self.micro_batches)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        with autocast(x.device, self.precision):
+            logits: Tensor = self.net(x)
+        return logits if self.precision == "float32" else logits.float()
 
     def _set_drop(self, p: float) -> None:
         for module in self._drops:
@@ -308,7 +336,7 @@ class Search:
         self.net.train()
         with quiet(self.net), select(self.net, subgraph):
             for x, labels in batches:
-                correct += int((self.net(x).argmax(-1) == labels).sum())
+                correct += int((self._logits(x).argmax(-1) == labels).sum())
                 count += len(labels)
         self.net.train(was_training)
         return correct / max(1, count)

@@ -1,0 +1,213 @@
+"""What a search costs on a GPU: steps next to plain training, launches, memory, and a whole search on CIFAR-10.
+
+    python benchmarks/gpu.py --out benchmarks/results/gpu.csv
+
+Random images of 32 × 32 pixels throughout; times are medians over rounds that the configurations take in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.autograd.profiler_util import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from msgdas.bench import memory, speed
+from msgdas.bench.rows import Row, write_rows
+from msgdas.bench.speed import Method, Plain, Setting
+from msgdas.errors import InputError
+from msgdas.search.search import Batch, Search, _Seen
+
+RESULTS = Path(__file__).parent / "results" / "gpu.csv"
+SIZES = (("nasbench201", 16, 5), ("darts", 16, 8))
+METHODS = (
+    *(Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in (1, 2, 3, 4)),
+    *(Method(name, name) for name in ("gdas", "proxylessnas", "darts")),
+)
+EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # of the whole search: each half of CIFAR-10's training part
+LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A configuration of the whole search: MSG-DAS in a precision and a layout."""
+
+    k: int = 3
+    precision: str = "bfloat16"
+    layout: torch.memory_format = torch.channels_last
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        return f"k={self.k} {self.precision} {str(self.layout).removeprefix('torch.')}"
+
+
+class Subject:
+    """A search on the GPU, and its steps."""
+
+    def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.channels_last) -> None:
+        net = speed.supernet(setting).to(memory_format=layout)
+        self.search: Search = speed.search_of(method, setting, net)
+        self.train, self.valid = ((x.contiguous(memory_format=layout), y) for x, y in _batches(setting))
+
+    def weight(self) -> None:
+        self.search.step(self.train, None)
+        self.search.done = 0
+
+    def alpha(self) -> None:
+        self.search._alpha_step(self.valid, self.train, _Seen())
+
+
+def _batches(setting: Setting) -> Iterator[Batch]:
+    yield speed.batch(setting)
+    yield speed.batch(setting)
+
+
+def plain_step(setting: Setting) -> Callable[[], None]:
+    """A training step of the network of a random sub-graph."""
+    search = speed.search_of(Method("random", "random"), setting)
+    net, (kept,) = speed.plain_networks(search, search.sampler, search.net)
+    plain, batch = Plain(net, kept), speed.batch(setting)
+    return lambda: plain.step(batch)
+
+
+def timed(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each step, in turn, after three rounds that warm up."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(-3, rounds):
+        for name, step in steps.items():
+            torch.cuda.synchronize()
+            start = perf_counter()
+            step()
+            torch.cuda.synchronize()
+            if turn >= 0:
+                found[name].append(1e3 * (perf_counter() - start))
+    return found
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Of a mean step: kernels launched, waits of the host for the device, milliseconds that the device worked."""
+
+    launches: float
+    waits: float
+    busy: float
+    table: str
+
+
+def profiled(step: Callable[[], None], steps: int = 5) -> Profile:
+    step()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+    events = seen.key_averages()
+    launches = sum(e.count for e in events if e.key in LAUNCHES)
+    waits = sum(e.count for e in events if e.key in ("cudaStreamSynchronize", "cudaDeviceSynchronize")) - 1
+    busy = sum(e.self_device_time_total for e in events if e.device_type == DeviceType.CUDA) / 1e3
+    shown = "\n".join(
+        f"{e.self_device_time_total / 1e3 / steps:9.3f} ms device {e.self_cpu_time_total / 1e3 / steps:9.3f} ms host "
+        f"{e.count / steps:7.1f} x {e.key[:90]}"
+        for e in sorted(events, key=lambda e: -max(e.self_device_time_total, e.self_cpu_time_total))[:24]
+    )
+    return Profile(launches / steps, waits / steps, busy / steps, shown)
+
+
+def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
+    """Every method next to plain training of its sub-graphs."""
+    times = speed.measure(setting, METHODS, rounds=rounds)
+    used = {method.text: [memory.peak(setting, method)] for method in (memory.PLAIN, *METHODS)}
+    rows = speed.to_rows(times, used, setting)
+    console.print(speed.to_table(rows, list(times), setting), width=80)
+    for row in rows:
+        yield replace(row, name=f"{setting.space} {row.name}")
+
+
+def launches(setting: Setting, console: Console) -> Iterator[Row]:
+    """Kernels of a step."""
+    subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
+    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
+    steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
+    table = Table(
+        "step", "launches", "waits", "ms busy", title=f"{setting.space}, batch {setting.batch_size}", box=None
+    )
+    for name, step in steps.items():
+        seen = profiled(step)
+        table.add_row(name, f"{seen.launches:.0f}", f"{seen.waits:.0f}", f"{seen.busy:.2f}")
+        yield Row(f"{setting.space} {name} launches", [seen.launches], "kernels")
+        yield Row(f"{setting.space} {name} waits", [seen.waits], "waits")
+        yield Row(f"{setting.space} {name} busy", [seen.busy], "ms")
+    console.print(table)
+
+
+def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, console: Console) -> Iterator[Row]:
+    """Steps of MSG-DAS, and the search of 50 epochs that they make."""
+    table = Table("", "weight ms", "alpha ms", "MiB", f"{EPOCHS} epochs", box=None)
+    table.title = f"{setting.space}, batch {setting.batch_size}: MSG-DAS on CIFAR-10"
+    per_epoch = IMAGES // setting.batch_size
+    for one in configurations:
+        method = Method(one.text, "msgdas", {"k": one.k, "precision": one.precision, **one.options})
+        subject = Subject(setting, method, one.layout)
+        torch.cuda.reset_peak_memory_stats()
+        took = timed({"weight": subject.weight, "alpha": subject.alpha}, rounds)
+        mib = torch.cuda.max_memory_allocated() / memory.MIB
+        mean = {name: median(ms) for name, ms in took.items()}
+        minutes = EPOCHS * per_epoch * (mean["weight"] + (1 - WARMUP) * mean["alpha"]) / 6e4
+        table.add_row(one.text, f"{mean['weight']:.1f}", f"{mean['alpha']:.1f}", f"{mib:.0f}", f"{minutes:.1f} min")
+        name = f"{setting.space} batch {setting.batch_size} {one.text}"
+        yield Row(f"{name} weight", took["weight"], "ms")
+        yield Row(f"{name} alpha", took["alpha"], "ms")
+        yield Row(f"{name} memory", [mib], "MiB")
+        yield Row(f"{name} {EPOCHS} epochs", [minutes], "min")
+        del subject
+    console.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, print. Returns 2 without a GPU."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--parts", nargs="*", default=["ratios", "launches", "whole", "profile"])
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        sys.stderr.write("benchmarks/gpu.py needs a GPU and CUDA: torch.cuda.is_available() is False here\n")
+        return 2
+    console, rows = Console(width=80, highlight=False), list[Row]()
+    settings = [Setting(space, channels, cells, device="cuda") for space, channels, cells in SIZES]
+    try:
+        for setting in settings:
+            large = replace(setting, batch_size=256)
+            if "ratios" in args.parts:
+                rows += ratios(setting, args.rounds, console)
+            if "launches" in args.parts:
+                rows += launches(setting, console)
+            if "whole" in args.parts:
+                layouts = (torch.channels_last, torch.contiguous_format)
+                ways = [Whole(3, p, layout) for p in ("float32", "bfloat16") for layout in layouts]
+                rows += whole(large, [*ways, Whole(1), Whole(2)], args.rounds, console)
+            if "profile" in args.parts:
+                subject = Subject(large, Method("k=3", "msgdas", {"k": 3, "precision": "bfloat16"}))
+                for name, step in {"weight": subject.weight, "alpha": subject.alpha}.items():
+                    console.print(f"\n{setting.space}, batch 256, K = 3, bfloat16, {name} step, mean of 5:")
+                    sys.stdout.write(profiled(step).table + "\n")
+        write_rows(args.out, rows, speed.where(settings[0], "wall"))
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
