@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from msgdas.errors import InputError
+from msgdas.ops.skip import Zero
+from msgdas.ops.weighted import add_weighted, dense
 from msgdas.quiet import quiet
 
 if TYPE_CHECKING:
@@ -67,7 +69,17 @@ class Choice(nn.Module):
             return total([self.candidates[i](inputs[i]) for i in active])
         if len(active) == 1:
             return self._through_gate(active[0], inputs, gate)
-        return total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
+        return self._weighted(inputs, gate)
+
+    def _weighted(self, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
+        running = [i for i in gate.active if not isinstance(self.candidates[i], Zero)]  # its gate has the gradient 0
+        weights, result = gate.weights.unbind(), None
+        for i in running or gate.active:
+            result = add_weighted(result, self.candidates[i], inputs[i], weights[i])
+        assert result is not None
+        if result.requires_grad:
+            result.register_hook(dense)  # type: ignore[no-untyped-call]
+        return result
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         probed = [inputs[j] for j in gate.probe]
