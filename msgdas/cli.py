@@ -100,6 +100,9 @@ common = _options(
 @click.option("--temperature", type=float, help="of the super-net's teaching  [default: 1]")
 @click.option("--cost-weight", type=float, help="of the expected multiply-adds in the loss of the alphas  [default: 0]")
 @click.option("--alpha-lr", type=float, help="learning rate of the alphas  [default: the method's]")
+@click.option(
+    "--recompute", type=bool, is_flag=False, flag_value=True, help="operations in backward: less memory, more time"
+)
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
 @click.option("--channels", type=int, help="of the super-net  [default: the space's]")

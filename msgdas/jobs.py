@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 Settings = dict[str, Any]
-SEARCH_OPTIONS = ("drop", "drop_in_alpha_steps", "alpha_lr")  # of every method
+SEARCH_OPTIONS = ("drop", "drop_in_alpha_steps", "alpha_lr", "recompute")  # of every method
 METHOD_OPTIONS = (
     "k",
     "gradient",

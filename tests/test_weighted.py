@@ -6,15 +6,19 @@ import copy
 
 import pytest
 import torch
-from reference import alphas_of, seeded
+from reference import alphas_of, seeded, smooth
 from torch import nn
 from torch.nn import functional as F
 
 from msgdas.choice import Choice, MixedOp, total
+from msgdas.errors import InputError
+from msgdas.methods import darts as darts_of
+from msgdas.methods import darts_2nd
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.weighted import sharing
 from msgdas.quiet import quiet
 from msgdas.samplers import Softmax
+from msgdas.search.unrolled import Unrolled
 from msgdas.spaces import darts, nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
 
@@ -160,3 +164,71 @@ def test_a_cell_computes_what_its_edges_share_once(monkeypatch):
     with select(net, subgraph), torch.no_grad():
         cell(torch.randn(2, 4, 8, 8).double())
     assert sorted(called) == ["pool"] * 3 + ["relu"] * 3  # states, of six edges
+
+
+# ----------------------------------------------------------------- recomputation
+
+
+def recompute_in(net, recompute=True):
+    for module in net.modules():
+        if isinstance(module, MixedOp):
+            module.recompute = recompute
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("drop", [0.0, 0.4])
+def test_recomputation_changes_nothing(space, drop):
+    """Running statistics are updated once, and DropBlock draws the same masks again."""
+    torch.manual_seed(0)
+    net = SPACES[space]().double()
+    for module in net.modules():
+        if isinstance(module, DropBlockIdentity):
+            module.p = drop
+    (subgraph,) = Softmax()(alphas_of(net))
+    x, labels = batch(8 if "searched" in space else 16)
+    twin, state = copy.deepcopy(net), torch.get_rng_state()
+    kept = trace(twin, subgraph, x, labels)
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    recompute_in(net)
+    assert_same(trace(net, subgraph, x, labels), kept)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+@pytest.mark.parametrize("method", [darts_of, darts_2nd])
+def test_a_search_that_recomputes_is_the_same_search(method):
+    x, labels = batch(8)
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        net = SPACES["nasbench201"]().double()
+        search = method(net, recompute=recompute, warmup=0.0, drop=0.3, drop_in_alpha_steps=True, steps=3)
+        for _ in range(3):
+            search.step((x, labels), (x.flip(0), labels.flip(0)))
+        found.append(dict(net.state_dict()) | {f"alpha {n}": p for n, p in search.alphas.logits.items()})
+    assert_same(found[1], found[0], 1e-6 if method is darts_2nd else 1e-9)
+
+
+def test_recomputation_keeps_less():
+    kept = []
+    for recompute in (False, True):
+        net, sizes = SPACES["darts"](), {}
+        recompute_in(net, recompute)
+        (subgraph,) = Softmax()(alphas_of(net).float())
+        pack = torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: (sizes.update({t.data_ptr(): t.nbytes}), t)[1], lambda t: t
+        )
+        with select(net, subgraph), pack:
+            net(batch()[0].float())
+        kept.append(sum(sizes.values()))
+    assert kept[1] < 0.5 * kept[0]
+
+
+def test_recomputation_and_running_together_exclude_each_other():
+    with pytest.raises(InputError, match="leave one out"):
+        darts_of(SPACES["nasbench201"](), recompute=True, parallel=True)
+    net = smooth()
+    search = darts_of(net, recompute=True, hypergradient=Unrolled(exact=True))
+    x, labels = torch.randn(4, 3).double(), torch.tensor([0, 1, 2, 0])
+    with pytest.raises(InputError, match="exact=True cannot recompute"):
+        search.step((x, labels), (x, labels))

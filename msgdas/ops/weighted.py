@@ -119,8 +119,7 @@ def _layers_before_norm(candidate: nn.Module) -> list[nn.Module]:
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
     """``weight · norm(x)``."""
     mean, var = _running(norm)
-    if mean is not None:
-        weight = weight.to(mean.dtype)
+    weight = weight.to(_precision(x) if norm.running_mean is None else norm.running_mean.dtype)  # a kernel wants one
     # contiguous: PyTorch 2.14.1 misreads an expanded weight in the backward of channels_last on a CPU
     scale = weight.expand(x.shape[1]).contiguous() if norm.weight is None else weight * norm.weight
     shift = None if norm.bias is None else weight * norm.bias
@@ -138,9 +137,12 @@ def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 def _batch_norm(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """``x`` normalised; its mean and its unbiased variance per channel."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    mean, var = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device)
+    mean, var = torch.zeros(2, x.shape[1], dtype=_precision(x), device=x.device)
     return F.batch_norm(x, mean, var, None, None, True, 1.0, eps), mean, var
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _running(norm: nn.BatchNorm2d) -> tuple[Tensor | None, Tensor | None]:

@@ -25,6 +25,7 @@ def describe(search: Search) -> dict[str, Any]:
         "drop_in_alpha_steps",
         "clip",
         "parallel",
+        "recompute",
         "joint",
     )
     parts = (

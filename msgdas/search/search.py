@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 
 from msgdas.alphas import Alphas
+from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.errors import InputError
 from msgdas.finite import refuse_not_finite
@@ -74,6 +75,7 @@ class Search:
         clip: largest norm of the weight gradient.
         weight_optimizer, alpha_optimizer: functions of the parameters.
         parallel: run the K sub-graphs of a step together: more memory, same gradients.
+        recompute: operations that run together are run again in backward: less memory, more time, same gradients.
         steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
         seed: of the sampler's draws and the initial alphas.
     """
@@ -103,6 +105,7 @@ class Search:
         weight_optimizer: OptimizerFactory = default_weight_optimizer,
         alpha_optimizer: OptimizerFactory = default_alpha_optimizer,
         parallel: bool = False,
+        recompute: bool = False,
         steps: int = 1,
         seed: int = 0,
     ) -> None:
@@ -110,7 +113,9 @@ class Search:
             raise InputError(f"warmup={warmup}: the fraction of the steps before the alphas move, 0 to 1")
         if joint and hypergradient is not None:
             raise InputError("joint=True has no alpha step: pass hypergradient=None, or joint=False")
-        self.net = net
+        if recompute and parallel:
+            raise InputError("recompute=True saves the memory that parallel=True spends: leave one out")
+        self.net, self.recompute = net, recompute
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.alphas = Alphas.of(net, generator=self.generator).to(device)
@@ -130,6 +135,7 @@ class Search:
         self._drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
         for module in self._drops:
             module.block = drop_block or module.block
+        self._mixed = [m for m in net.modules() if isinstance(m, MixedOp)]
         self.drop_block = sorted({module.block for module in self._drops})
 
     def to(self, device: str | torch.device) -> Search:
@@ -191,7 +197,7 @@ class Search:
         assert self.hypergradient is not None
         subgraphs = self.draw(self.sampler)
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_drop(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
+        self._set_modules(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
         with quiet(self.net, drop=self.drop_in_alpha_steps):
             guided = self.guidance is not None and self.guidance.alpha_step
             objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
@@ -242,7 +248,7 @@ class Search:
         guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
         teacher = self._teach(batch, seen) if guided else None
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_drop(at(self.drop, self.progress))
+        self._set_modules(at(self.drop, self.progress))
         mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
         norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
         means = self._means(seen, subgraphs, weight_gradient=norm)
@@ -288,9 +294,12 @@ class Search:
 
         return objective
 
-    def _set_drop(self, p: float) -> None:
+    def _set_modules(self, drop: float) -> None:
+        """For the step that follows; the network may be another search's too."""
         for module in self._drops:
-            module.p = p
+            module.p = drop
+        for choice in self._mixed:
+            choice.recompute = self.recompute
 
     # -------------------------------------------------------------------- result
 
