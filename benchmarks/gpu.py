@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from msgdas.bench import memory, speed
@@ -115,7 +114,7 @@ def profiled(step: Callable[[], None], steps: int = 5) -> Profile:
     events = seen.key_averages()
     launches = sum(e.count for e in events if e.key in LAUNCHES)
     waits = sum(e.count for e in events if e.key in ("cudaStreamSynchronize", "cudaDeviceSynchronize")) - 1
-    busy = sum(e.self_device_time_total for e in events if e.device_type == DeviceType.CUDA) / 1e3
+    busy = sum(e.self_device_time_total for e in events if e.device_type.name == "CUDA") / 1e3
     shown = "\n".join(
         f"{e.self_device_time_total / 1e3 / steps:9.3f} ms device {e.self_cpu_time_total / 1e3 / steps:9.3f} ms host "
         f"{e.count / steps:7.1f} x {e.key[:90]}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
-from msgdas.quiet import quiet
+from msgdas.ops.skip import Zero
+from msgdas.ops.weighted import add_weighted, dense, sharing
+from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
     from msgdas.subgraph import Gate
@@ -47,6 +51,7 @@ class Choice(nn.Module):
         self.candidates = nn.ModuleList(candidates.values())
         self.searched = searched and len(self.labels) > 1
         self.gate: Gate | None = None  # set by `select`
+        self.recompute = False  # in backward what a mixture of several candidates keeps for it; set by `Search`
         Choice.made += 1
 
     def active(self) -> tuple[int, ...]:
@@ -63,13 +68,38 @@ class Choice(nn.Module):
     def mix(self, inputs: Sequence[Tensor]) -> Tensor:
         """Sum of the active candidates, each on its own input, weighted by the gate."""
         active, gate = self.active(), self.gate
-        if gate is None or (
-            len(active) == 1 and not _differentiates(gate.weights)
-        ):  # a gate of exactly 1 costs nothing
+        if gate is None or (len(active) == 1 and not _learns(gate)):  # a gate of exactly 1 costs nothing
             return total([self.candidates[i](inputs[i]) for i in active])
         if len(active) == 1:
             return self._through_gate(active[0], inputs, gate)
-        return total([gate.weights[i] * self.candidates[i](inputs[i]) for i in active])
+        return self._weighted(inputs, gate)
+
+    def _weighted(self, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            result: Tensor = checkpoint(
+                self._sum_alone,
+                gate,
+                *inputs,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), frozen_statistics(self)),
+            )
+        else:
+            result = self._sum(gate, inputs)
+        if result.requires_grad:
+            result.register_hook(dense)  # type: ignore[no-untyped-call]
+        return result
+
+    def _sum_alone(self, gate: Gate, *inputs: Tensor) -> Tensor:
+        with sharing():  # not with the cell, which has ended when this runs again
+            return self._sum(gate, inputs)
+
+    def _sum(self, gate: Gate, inputs: Sequence[Tensor]) -> Tensor:
+        running = [i for i in gate.active if not isinstance(self.candidates[i], Zero)]  # its gate has the gradient 0
+        weights, result = gate.weights.unbind(), None
+        for i in running or gate.active:
+            result = add_weighted(result, self.candidates[i], inputs[i], weights[i])
+        assert result is not None
+        return result
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         probed = [inputs[j] for j in gate.probe]
@@ -177,8 +207,8 @@ class _Gated(torch.autograd.Function):
         return gates, grad, None, None, *(None for _ in inputs)
 
 
-def _differentiates(weights: Tensor) -> bool:
-    return weights.requires_grad and torch.is_grad_enabled()
+def _learns(gate: Gate) -> bool:
+    return gate.weights.requires_grad and torch.is_grad_enabled()
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

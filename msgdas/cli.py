@@ -106,6 +106,9 @@ common = _options(
 @click.option("--trust", type=float, default=0.6, show_default=True, help="in the prior; the rest is uniform")
 @click.option("--micro-batches", type=int, help="of each batch, one after another: less memory  [default: 1]")
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="bfloat16: faster on a GPU  [default: float32]")
+@click.option(
+    "--recompute", type=bool, is_flag=False, flag_value=True, help="operations in backward: less memory, more time"
+)
 @click.option("--epochs", type=int, help="[default: 20, more for few images]")
 @click.option("--warmup", type=int, help="epochs for weights alone  [default: 60 %]")
 @click.option("--channels", type=int, help="of the super-net  [default: the space's]")

@@ -60,6 +60,7 @@ SEARCH_OPTIONS = (
     "alpha_lr",
     "micro_batches",
     "precision",
+    "recompute",
 )  # of every method
 METHOD_OPTIONS = (
     "k",

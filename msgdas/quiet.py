@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from msgdas.ops.drop import DropBlockIdentity
 
-__all__ = ["quiet"]
+__all__ = ["frozen_statistics", "quiet"]
 
 
 @contextmanager
@@ -37,3 +37,17 @@ def quiet(net: nn.Module, *, drop: bool = False) -> Iterator[None]:
             norm.track_running_stats = True
         for identity, p in drops:
             identity.p = p
+
+
+@contextmanager
+def frozen_statistics(net: nn.Module) -> Iterator[None]:
+    """Inside, forwards of ``net`` do all that they did before, but update copies of the running statistics."""
+    norms = [module for module in net.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    before = [norm._buffers for norm in norms]
+    for norm, buffers in zip(norms, before, strict=True):
+        norm._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, before, strict=True):
+            norm._buffers = buffers

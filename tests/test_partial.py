@@ -84,7 +84,7 @@ def test_every_edge_into_a_node_is_weighed():
     with select(net, subgraph):
         edges = [edge(x) for edge, x in zip(node.candidates, states, strict=True)]
         wanted = subgraph[node.name].weights[0] * edges[0] + subgraph[node.name].weights[1] * edges[1]
-        assert torch.equal(node(states), wanted)
+        torch.testing.assert_close(node(states), wanted)
 
 
 def test_edges_are_not_searched_unless_asked():

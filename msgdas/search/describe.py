@@ -27,6 +27,7 @@ def describe(search: Search) -> dict[str, Any]:
         "parallel",
         "micro_batches",
         "precision",
+        "recompute",
         "joint",
     )
     parts = (

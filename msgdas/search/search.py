@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 
 from msgdas.alphas import Alphas
+from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.errors import InputError
 from msgdas.finite import refuse_not_finite
@@ -81,6 +82,7 @@ class Search:
             what looks at a whole batch, as BatchNorm does (its statistics are each part's own) and a weighted loss.
         precision: of the forwards and backwards, ``"float32"`` or ``"bfloat16"`` (see `msgdas.precision`); weights,
             alphas, noise and losses are float32 always.
+        recompute: operations that run together are run again in backward: less memory, more time, same gradients.
         steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
         seed: of the sampler's draws and the initial alphas.
     """
@@ -113,6 +115,7 @@ class Search:
         parallel: bool = False,
         micro_batches: int = 1,
         precision: str = "float32",
+        recompute: bool = False,
         steps: int = 1,
         seed: int = 0,
     ) -> None:
@@ -122,7 +125,9 @@ class Search:
             raise InputError("joint=True has no alpha step: pass hypergradient=None, or joint=False")
         if micro_batches < 1 or (parallel and micro_batches > 1):
             raise InputError(f"micro_batches={micro_batches}: use 1 or more, and 1 with parallel=True")
-        self.net, self.micro_batches = net, micro_batches
+        if recompute and parallel:
+            raise InputError("recompute=True saves the memory that parallel=True spends: leave one out")
+        self.net, self.micro_batches, self.recompute = net, micro_batches, recompute
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.alphas = Alphas.of(net, generator=self.generator).to(device)
@@ -145,6 +150,7 @@ class Search:
         self._drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
         for module in self._drops:
             module.block = drop_block or module.block
+        self._mixed = [m for m in net.modules() if isinstance(m, MixedOp)]
         self.drop_block = sorted({module.block for module in self._drops})
 
     def to(self, device: str | torch.device) -> Search:
@@ -206,7 +212,7 @@ class Search:
         assert self.hypergradient is not None
         subgraphs = self.draw(self.sampler)
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_drop(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
+        self._set_modules(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
         with quiet(self.net, drop=self.drop_in_alpha_steps):
             guided = self.guidance is not None and self.guidance.alpha_step
             objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
@@ -257,7 +263,7 @@ class Search:
         guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
         teacher = self._teach(batch, seen) if guided else None
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_drop(at(self.drop, self.progress))
+        self._set_modules(at(self.drop, self.progress))
         mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
         norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
         means = self._means(seen, subgraphs, weight_gradient=norm)
@@ -316,9 +322,12 @@ class Search:
             logits: Tensor = self.net(x)
         return logits if self.precision == "float32" else logits.float()
 
-    def _set_drop(self, p: float) -> None:
+    def _set_modules(self, drop: float) -> None:
+        """For the step that follows; the network may be another search's too."""
         for module in self._drops:
-            module.p = p
+            module.p = drop
+        for choice in self._mixed:
+            choice.recompute = self.recompute
 
     # -------------------------------------------------------------------- result
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
+from msgdas.choice import Choice
 from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.subgraph import SubGraph, cut, select
@@ -35,7 +36,7 @@ class Unrolled:
         exact: double backward instead of finite differences: for tests and tiny networks, and not with hard gates.
 
     Raises:
-        InputError: ``exact`` with hard gates.
+        InputError: ``exact`` with hard gates, or with choices that recompute.
     """
 
     momentum: bool = True
@@ -80,6 +81,8 @@ class Unrolled:
             raise InputError(
                 "exact=True needs gates that all candidates share: use the sampler Softmax, or exact=False"
             )
+        if any(isinstance(module, Choice) and module.recompute for module in step.net.modules()):
+            raise InputError("exact=True cannot recompute, the moved weights are gone by then: pass recompute=False")
         rate = optimizer.param_groups[0]["lr"]
         weights = {n: p for n, p in step.net.named_parameters() if p.requires_grad}
         loss = _mean(step.net, leaves, train)

@@ -21,6 +21,7 @@ from msgdas.genotype import Cell, Genotype
 from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
+from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
@@ -135,8 +136,9 @@ class CellModule(nn.Module):
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
         states = [self.before(s0), self.last(s1)]
-        for node in self.nodes:
-            states.append(node(states))
+        with sharing():
+            for node in self.nodes:
+                states.append(node(states))
         return torch.cat([states[i] for i in self.concat], 1)
 
 

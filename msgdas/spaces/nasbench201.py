@@ -13,6 +13,7 @@ from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.partial import on_part
+from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
 
 __all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
@@ -38,11 +39,12 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes: list[Tensor] = [x]
         sums: dict[int, Tensor] = {}
-        for (source, target), edge in zip(EDGES, self.edges, strict=True):
-            y = edge(nodes[source])
-            sums[target] = sums[target] + y if target in sums else y
-            if source == target - 1:
-                nodes.append(sums[target])
+        with sharing():
+            for (source, target), edge in zip(EDGES, self.edges, strict=True):
+                y = edge(nodes[source])
+                sums[target] = sums[target] + y if target in sums else y
+                if source == target - 1:
+                    nodes.append(sums[target])
         return nodes[-1]
 
 
