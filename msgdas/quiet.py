@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -10,18 +10,26 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from msgdas.ops.drop import DropBlockIdentity
 
-__all__ = ["frozen_statistics", "quiet"]
+__all__ = ["frozen_statistics", "quiet", "tracing"]
+
+
+def tracing(net: nn.Module) -> list[nn.Module]:
+    """The modules that `quiet` is about. To look for them takes a walk over the network, too long for every step."""
+    return [module for module in net.modules() if isinstance(module, (_NormBase, DropBlockIdentity))]
 
 
 @contextmanager
-def quiet(net: nn.Module, *, drop: bool = False) -> Iterator[None]:
+def quiet(net: nn.Module | Sequence[nn.Module], *, drop: bool = False) -> Iterator[None]:
     """Inside, ``net`` in training mode normalises with batch statistics and updates no running statistics.
 
     Alpha-step, probe, virtual-step and teacher forwards run so. ``drop``: whether DropBlock-Identity stays on.
+
+    Args:
+        net: the network, or what `tracing` has found in it.
     """
     norms: list[_NormBase] = []
     drops: list[tuple[DropBlockIdentity, float]] = []
-    for module in net.modules():
+    for module in tracing(net) if isinstance(net, nn.Module) else net:
         if isinstance(module, _NormBase) and module.track_running_stats:
             norms.append(module)
         elif isinstance(module, DropBlockIdentity) and not drop:
