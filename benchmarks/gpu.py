@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for name, step in {"weight": subject.weight, "alpha": subject.alpha}.items():
                     console.print(f"\n{setting.space}, batch 256, K = 3, bfloat16, {name} step, mean of 5:")
                     sys.stdout.write(profiled(step).table + "\n")
-        write_rows(args.out, rows, speed.where(settings[0], "wall"))
+            write_rows(args.out, rows, speed.where(settings[0], "wall"))
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
