@@ -16,10 +16,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from msgdas.bench import memory, speed
-from msgdas.bench.rows import Earlier, Row, write_rows
+from msgdas.bench.rows import Earlier, Row, to_table, write_rows
 from msgdas.bench.speed import Method, Round, Setting
 from msgdas.choice import choices
 from msgdas.errors import InputError
@@ -98,24 +97,6 @@ def memory_rows(setting: Setting, names: Sequence[str], repeats: int) -> Iterato
             yield Row(f"{number} memory {name} / {base}", ratios, target=target)
 
 
-def to_table(rows: Sequence[Row], setting: Setting, clock: str) -> Table:
-    """80 columns."""
-    size = f"C={setting.channels} N={setting.cells}, batch {setting.batch_size}"
-    title = f"{setting.space} {size}, {setting.device}, threads {setting.threads}, {clock}"
-    table = Table(title=title, box=None, pad_edge=False)
-    table.add_column("# what")
-    for column in ("median", "quartiles", "at most"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for row in rows:
-        low, median, high = (f"{v:.3f}" if row.unit == "ratio" else f"{v:.0f}" for v in row.quartiles())
-        unit = "" if row.unit == "ratio" else f" {row.unit}"
-        target = "" if row.target is None else f"{row.target:.3f}"
-        style = {"reached": "green", "not reached": "red"}.get(row.reached)
-        table.add_row(row.name, median + unit, f"{low}–{high}", target, row.reached, style=style)
-    return table
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print. Returns 1 if a ratio has grown since ``--compare``, 2 after bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    console.print(to_table(rows, setting, args.clock))
+    size = f"C={setting.channels} N={setting.cells}, batch {setting.batch_size}"
+    title = f"{setting.space} {size}, {setting.device}, threads {setting.threads}, {args.clock}"
+    console.print(to_table(rows, title))
     return 0 if earlier is None or earlier.tell(rows, console) else 1
 
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 from rich.console import Console
+from rich.table import Table
 
 from msgdas.errors import InputError
 from msgdas.runs import versions, write_atomic
 
-__all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "write_rows"]
+__all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "to_table", "write_rows"]
 
 TOLERANCE = 0.25  # by which a ratio may grow, besides its quartile range
 SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device")  # or ratios are not comparable
@@ -45,6 +46,22 @@ class Row:
         if self.target is None:
             return ""
         return "reached" if self.quartiles()[1] <= self.target else "not reached"
+
+
+def to_table(rows: Sequence[Row], title: str) -> Table:
+    """Rows with their targets, 80 columns."""
+    table = Table(title=title, box=None, pad_edge=False)
+    table.add_column("# what")
+    for column in ("median", "quartiles", "at most"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for row in rows:
+        low, median, high = (f"{v:.3f}" if row.unit == "ratio" else f"{v:.0f}" for v in row.quartiles())
+        unit = "" if row.unit == "ratio" else f" {row.unit}"
+        target = "" if row.target is None else f"{row.target:.3f}"
+        style = {"reached": "green", "not reached": "red"}.get(row.reached)
+        table.add_row(row.name, median + unit, f"{low}–{high}", target, row.reached, style=style)
+    return table
 
 
 def machine(device: str) -> dict[str, str]:

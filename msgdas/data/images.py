@@ -45,12 +45,13 @@ class Images:
         return self.pixels.shape[-1]
 
     def take(self, index: Tensor) -> Images:
-        """The images at ``index``, in that order."""
-        return Images(self.pixels[index], self.labels[index])
+        """The images at ``index``, in that order; in channels_last, from which batches are gathered fastest."""
+        return Images(*self.gather(index)[:2])
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
-        """Pixels and labels at ``index``, and no failures, as of `ImageFiles`."""
-        return self.pixels[index], self.labels[index], []
+        """Pixels in channels_last and labels at ``index``, and no failures, as of `ImageFiles`."""
+        lines = self.pixels.permute(0, 2, 3, 1)
+        return lines.index_select(0, index).permute(0, 3, 1, 2), self.labels[index], []
 
     def to(self, device: str | torch.device) -> Images:
         """On another device."""
