@@ -53,7 +53,7 @@ def test_data_path_writes_a_complete_csv(data_path, tmp_path, capsys):
     by_name = {row["name"]: row for row in rows}
     assert len(by_name) == len(rows) == 10
     for text in ("", ", cutout"):
-        assert float(by_name[f"8 ours / DataLoader + PIL{text}"]["target"]) == 1 / 8
+        assert float(by_name[f"8 ours / PIL{text}"]["target"]) == 1 / 8
         assert by_name[f"- images, ours{text}"]["unit"] == "images/s"
     for row in rows:
         assert 0 < float(row["q1"]) <= float(row["value"]) <= float(row["q3"])
