@@ -21,7 +21,7 @@ from msgdas.genotype import Cell, Genotype
 from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
-from msgdas.ops.weighted import sharing
+from msgdas.ops.weighted import dense, sharing
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
@@ -138,7 +138,10 @@ class CellModule(nn.Module):
         states = [self.before(s0), self.last(s1)]
         with sharing():
             for node in self.nodes:
-                states.append(node(states))
+                state = node(states)
+                if self.training and state.requires_grad:
+                    state.register_hook(dense)  # its gradient is a part of the concatenation's
+                states.append(state)
         return torch.cat([states[i] for i in self.concat], 1)
 
 
