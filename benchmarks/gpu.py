@@ -25,7 +25,7 @@ from msgdas.bench import memory, speed
 from msgdas.bench.rows import Row, write_rows
 from msgdas.bench.speed import Method, Plain, Setting
 from msgdas.errors import InputError
-from msgdas.search.search import Batch, Search, _Seen
+from msgdas.search.search import Batch, Search
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 SIZES = (("nasbench201", 16, 5), ("darts", 16, 8))
@@ -64,7 +64,7 @@ class Subject:
         self.search.done = 0
 
     def alpha(self) -> None:
-        self.search._alpha_step(self.valid, self.train, _Seen())
+        self.search.alpha_step(self.train, self.valid)
 
 
 def _batches(setting: Setting) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import Method, Setting
 from msgdas.errors import InputError
-from msgdas.search.search import Batch, Search, _Seen
+from msgdas.search.search import Batch, Search
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS
 
 CLIP, MOMENTUM = 5.0, 0.9
@@ -72,7 +72,7 @@ def ours(setting: Setting, name: str, **options: Any) -> Steps:
 
     def alpha() -> None:
         search.net.train()
-        search._alpha_step(valid, train, _Seen())
+        search.alpha_step(train, valid)
 
     return Steps(weight, alpha, lambda picks: insist(search, picks))
 

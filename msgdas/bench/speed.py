@@ -29,7 +29,7 @@ from msgdas.genotype import Genotype
 from msgdas.jobs import supernet_options
 from msgdas.methods import METHODS
 from msgdas.samplers import Sampler, SinglePath
-from msgdas.search.search import Batch, Search, _Seen, default_weight_optimizer
+from msgdas.search.search import Batch, Search, default_weight_optimizer
 from msgdas.spaces import find_space
 from msgdas.subgraph import SubGraph
 
@@ -297,7 +297,7 @@ class _Subject:
         """The alpha half of `Search.step`."""
         with rewound(self._search):
             self._search.net.train()
-            self._search._alpha_step(self._valid, self._train, _Seen())
+            self._search.alpha_step(self._train, self._valid)
 
     def _timed(self, step: Callable[[], None]) -> float:
         self._wait()

@@ -215,6 +215,10 @@ class Search:
         self.done += 1
         return means
 
+    def alpha_step(self, train: Batch, valid: Batch) -> None:
+        """The first half of a `step` after the warm-up, by itself: what benchmarks time."""
+        self._alpha_step(valid, train, _Seen())
+
     def _alpha_step(self, valid: Batch, train: Batch, seen: _Seen) -> None:
         assert self.hypergradient is not None
         subgraphs = self.draw(self.sampler)
