@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,7 +24,7 @@ from msgdas.bench import memory, speed
 from msgdas.bench.rows import Row, write_rows
 from msgdas.bench.speed import Method, Plain, Setting
 from msgdas.errors import InputError
-from msgdas.search.search import Batch, Search
+from msgdas.search.search import Search
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 SIZES = (("nasbench201", 16, 5), ("darts", 16, 8))
@@ -34,6 +33,7 @@ METHODS = (
     *(Method(name, name) for name in ("gdas", "proxylessnas", "darts")),
 )
 EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # of the whole search: each half of CIFAR-10's training part
+PARTS = ("ratios", "launches", "whole", "profile")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx")
 
 
@@ -43,8 +43,7 @@ class Whole:
 
     k: int = 3
     precision: str = "bfloat16"
-    layout: torch.memory_format = torch.channels_last
-    options: dict[str, Any] = field(default_factory=dict)
+    layout: torch.memory_format = torch.contiguous_format
 
     @property
     def text(self) -> str:
@@ -54,10 +53,12 @@ class Whole:
 class Subject:
     """A search on the GPU, and its steps."""
 
-    def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.channels_last) -> None:
+    def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.contiguous_format) -> None:
         net = speed.supernet(setting).to(memory_format=layout)
         self.search: Search = speed.search_of(method, setting, net)
-        self.train, self.valid = ((x.contiguous(memory_format=layout), y) for x, y in _batches(setting))
+        self.train, self.valid = (
+            (x.contiguous(memory_format=layout), y) for x, y in [speed.batch(setting), speed.batch(setting)]
+        )
 
     def weight(self) -> None:
         self.search.step(self.train, None)
@@ -65,11 +66,6 @@ class Subject:
 
     def alpha(self) -> None:
         self.search.alpha_step(self.train, self.valid)
-
-
-def _batches(setting: Setting) -> Iterator[Batch]:
-    yield speed.batch(setting)
-    yield speed.batch(setting)
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
@@ -156,7 +152,7 @@ def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, consol
     table.title = f"{setting.space}, batch {setting.batch_size}: MSG-DAS on CIFAR-10"
     per_epoch = IMAGES // setting.batch_size
     for one in configurations:
-        method = Method(one.text, "msgdas", {"k": one.k, "precision": one.precision, **one.options})
+        method = Method(one.text, "msgdas", {"k": one.k, "precision": one.precision})
         subject = Subject(setting, method, one.layout)
         torch.cuda.reset_peak_memory_stats()
         took = timed({"weight": subject.weight, "alpha": subject.alpha}, rounds)
@@ -177,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print. Returns 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--parts", nargs="*", default=["ratios", "launches", "whole", "profile"])
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     if not torch.cuda.is_available():

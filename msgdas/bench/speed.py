@@ -1,7 +1,7 @@
 """What a search step costs in time, next to plain training of the very sub-graphs that it runs.
 
 Every method takes its steps once a round, interleaved in one process, and the plain networks of that round's sub-graphs
-theirs; what counts are the ratios within the rounds. Everything on random images, in channels_last.
+theirs; what counts are the ratios within the rounds. Everything on random images, in the device's layout.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.jobs import supernet_options
+from msgdas.layout import layout
 from msgdas.methods import METHODS
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.search import Batch, Search, default_weight_optimizer
@@ -106,7 +107,7 @@ def supernet(setting: Setting, **options: Any) -> nn.Module:
         image_size=setting.image_size,
         **options,
     )
-    return net.to(setting.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    return net.to(setting.device, memory_format=layout(setting.device)).train()  # type: ignore[call-overload]
 
 
 def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
@@ -126,7 +127,7 @@ def batch(setting: Setting, method: Method | None = None) -> Batch:
     size, side = setting.batch_size, setting.image_size
     x = torch.randn(size, 3, side, side, device=setting.device)
     naively = method is not None and method.name == "naive"
-    x = x.contiguous(memory_format=torch.contiguous_format if naively else torch.channels_last)
+    x = x.contiguous(memory_format=torch.contiguous_format if naively else layout(setting.device))
     return x, torch.randint(CLASSES, (size,), device=setting.device)
 
 

@@ -18,6 +18,7 @@ from msgdas.errors import InputError
 from msgdas.finite import refuse_not_finite
 from msgdas.genotype import Genotype
 from msgdas.lasting import random_states, set_random_states
+from msgdas.layout import layout
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.precision import autocast
 from msgdas.quiet import quiet, tracing
@@ -155,14 +156,8 @@ class Search:
         self.drop_block = sorted({module.block for module in self._drops})
 
     def to(self, device: str | torch.device) -> Search:
-        """Move network, alphas and optimizer states.
-
-        The network goes to channels_last on a CPU, where steps take 0.6 of the time, and to contiguous elsewhere: on an
-        H100 those of MSG-DAS took 0.8 of channels_last's (docs/results-gpu.md).
-        """
-        on_cpu = torch.device(device).type == "cpu"
-        layout = torch.channels_last if on_cpu else torch.contiguous_format
-        self.net.to(device, memory_format=layout)  # type: ignore[call-overload]
+        """Move network, alphas and optimizer states, the network in the device's `layout`."""
+        self.net.to(device, memory_format=layout(device))  # type: ignore[call-overload]
         self.alphas.to(device)
         for optimizer in (self.weight_optimizer, self.alpha_optimizer):
             for p, state in optimizer.state.items():  # fused kernels read parameter and state in the same order
