@@ -14,7 +14,7 @@ from msgdas.choice import Choice, MixedOp, total
 from msgdas.errors import InputError
 from msgdas.methods import darts as darts_of
 from msgdas.methods import darts_2nd
-from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.weighted import sharing
 from msgdas.quiet import quiet
 from msgdas.samplers import Softmax
@@ -158,12 +158,64 @@ def test_what_watches_a_candidate_sees_it_called(monkeypatch):
 def test_a_cell_computes_what_its_edges_share_once(monkeypatch):
     net, called = SPACES["nasbench201"]().double(), []
     monkeypatch.setattr(F, "relu", lambda x, inplace=False, relu=F.relu: called.append("relu") or relu(x))
-    monkeypatch.setattr(F, "avg_pool2d", lambda *a, pool=F.avg_pool2d: called.append("pool") or pool(*a))
+    monkeypatch.setattr(AvgPool3x3, "forward", lambda s, x, of=AvgPool3x3.forward: called.append("pool") or of(s, x))
     (subgraph,) = Softmax()(alphas_of(net))
     cell = next(m for m in net.modules() if isinstance(m, nasbench201.Cell))
     with select(net, subgraph), torch.no_grad():
         cell(torch.randn(2, 4, 8, 8).double())
     assert sorted(called) == ["pool"] * 3 + ["relu"] * 3  # states, of six edges
+
+
+# ------------------------------------------------------------------- single paths
+
+
+def one_path(net, i):
+    """The path of candidate i of every choice, its gates as a sampler makes them."""
+    alphas = alphas_of(net)
+    soft = alphas.probabilities()
+    gates = {}
+    for name, p in soft.items():
+        hard = F.one_hot(torch.tensor(i % len(p)), len(p)).to(p)
+        gates[name] = Gate((i % len(p),), hard + (p - p.detach()))
+    return SubGraph(gates)
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "darts"])
+@pytest.mark.parametrize("i", range(8))
+@pytest.mark.parametrize("affine", [False, True])
+def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affine, monkeypatch):
+    """Where a BatchNorm takes it in, and where nothing can."""
+    torch.manual_seed(0)
+    net = SPACES[space]().double()
+    for norm in (m for m in net.modules() if affine and isinstance(m, nn.BatchNorm2d) and m.weight is None):
+        norm.weight, norm.bias = (nn.Parameter(torch.randn(norm.num_features).double()) for _ in range(2))
+    x, labels = batch()
+    twin, subgraph = copy.deepcopy(net), one_path(net, i)
+    fast = trace(net, subgraph, x, labels)
+    monkeypatch.setattr(
+        Choice, "mix", lambda choice, inputs: plainly(choice, inputs, choice.gate or everything(choice))
+    )
+    assert_same(fast, trace(twin, subgraph, x, labels))
+
+
+def everything(choice):
+    return Gate(tuple(range(len(choice.labels))), torch.ones(len(choice.labels)).double())
+
+
+def test_a_cell_of_a_path_computes_what_its_edges_share_once(monkeypatch):
+    net, called = SPACES["nasbench201"]().double(), []
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False, relu=F.relu: called.append("relu") or relu(x))
+    cell = next(m for m in net.modules() if isinstance(m, nasbench201.Cell))
+    with select(net, one_path(net, 2)), torch.no_grad():
+        cell(torch.randn(2, 4, 8, 8).double())
+    assert len(called) == 3  # states, of six edges
+
+
+def test_a_sum_leaves_its_terms_alone():
+    terms = [torch.randn(2, 3) for _ in range(3)]
+    before = [term.clone() for term in terms]
+    assert torch.equal(total(terms), before[0] + before[1] + before[2])
+    assert all(torch.equal(*pair) for pair in zip(terms, before, strict=True))
 
 
 # ----------------------------------------------------------------- recomputation

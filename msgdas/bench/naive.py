@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from msgdas.choice import MixedInput, MixedOp, total
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
+from msgdas.ops import AvgPool3x3
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
 from msgdas.subgraph import cut
@@ -22,12 +24,12 @@ __all__ = ["naive"]
 class _NaiveOp(MixedOp):
     def forward(self, x: Tensor) -> Tensor:
         assert self.gate is not None
-        return total([w * o(x) for w, o in zip(self.gate.weights, self.candidates, strict=True)])
+        return reduce(add, [w * o(x) for w, o in zip(self.gate.weights, self.candidates, strict=True)])
 
 
 class _NaiveInput(MixedInput):
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        return total([edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
+        return reduce(add, [edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
 
 
 def naive(net: nn.Module, **settings: Any) -> Search:
@@ -39,6 +41,8 @@ def naive(net: nn.Module, **settings: Any) -> Search:
             module.__class__ = _NaiveOp
         elif isinstance(module, MixedInput) and not module.searched:
             module.__class__ = _NaiveInput
+        elif isinstance(module, AvgPool3x3):
+            module.__class__ = nn.AvgPool2d  # type: ignore[assignment]
     optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
 

@@ -297,7 +297,6 @@ class _Subject:
     def _alpha(self) -> None:
         """The alpha half of `Search.step`."""
         with rewound(self._search):
-            self._search.net.train()
             self._search.alpha_step(self._train, self._valid)
 
     def _timed(self, step: Callable[[], None]) -> float:

@@ -4,9 +4,11 @@ from msgdas.ops.conv import FactorizedReduce, dil_conv, relu_conv_bn, sep_conv, 
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.mbconv import InvertedResidual
 from msgdas.ops.partial import PartialChannels
+from msgdas.ops.pool import AvgPool3x3
 from msgdas.ops.skip import Noise, Projection, Zero
 
 __all__ = [
+    "AvgPool3x3",
     "DropBlockIdentity",
     "FactorizedReduce",
     "InvertedResidual",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from msgdas.ops.conv import FactorizedReduce, dil_conv, sep_conv, wide_conv
+from msgdas.ops.pool import AvgPool3x3
 from msgdas.ops.skip import Noise, Zero
 
 __all__ = ["OPERATIONS"]
@@ -14,7 +15,7 @@ __all__ = ["OPERATIONS"]
 OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {  # (channels, stride, affine BatchNorm) → module
     "none": lambda c, stride, affine: Zero(stride),
     "max_pool_3x3": lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1),
-    "avg_pool_3x3": lambda c, stride, affine: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "avg_pool_3x3": lambda c, stride, affine: AvgPool3x3(stride),
     "skip_connect": lambda c, stride, affine: nn.Identity() if stride == 1 else FactorizedReduce(c, c, affine=affine),
     "sep_conv_3x3": lambda c, stride, affine: sep_conv(c, 3, stride, affine=affine),
     "sep_conv_5x5": lambda c, stride, affine: sep_conv(c, 5, stride, affine=affine),

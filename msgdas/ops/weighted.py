@@ -1,4 +1,4 @@
-"""The weighted sum of several candidates, without the work that they have in common.
+"""Candidates of a choice, weighted, without the work that they have in common.
 
 Candidates of a cell begin alike, with a ReLU or a pooling of the same map, and end alike, with a BatchNorm, which can
 take the gate in. Values, gradients and running statistics are those of the plain sum but for rounding.
@@ -6,7 +6,7 @@ take the gate in. Values, gradients and running statistics are those of the plai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import local
 from typing import TypeVar
@@ -14,10 +14,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
-__all__ = ["add_weighted", "dense", "sharing"]
+from msgdas.ops.pool import AvgPool3x3
+
+__all__ = ["add_weighted", "alone", "dense", "in_one_piece", "plus", "sharing", "weighted_norm"]
 
 T = TypeVar("T")
+
+_POOLS = nn.AvgPool2d, AvgPool3x3, nn.MaxPool2d
 
 
 class _Innermost(local):  # a thread for each replica of nn.DataParallel
@@ -41,6 +46,23 @@ def sharing() -> Iterator[None]:
         _innermost.memo = before
 
 
+def alone(candidate: nn.Module, x: Tensor) -> Tensor:
+    """``candidate(x)``."""
+    if _innermost.memo is not None:
+        if _opens(candidate):
+            return _opening(candidate, x)
+        if type(candidate) is nn.Sequential and not _hooked(candidate):
+            return _in_a_row(candidate, x)
+    y: Tensor = candidate(x)
+    return y
+
+
+def weighted_norm(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor | None:
+    """``weight · candidate(x)`` where the BatchNorm at its end can take the weight in; else None."""
+    layers, norm = _layers_and_norm(candidate)
+    return None if norm is None else _weighted_norm(norm, _in_a_row(layers, x), weight)
+
+
 def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
     """``total + weight · candidate(x)``.
 
@@ -48,27 +70,26 @@ def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: 
         total: what this function returned for the candidates before, and may overwrite; None: this is the first.
         weight: a scalar.
     """
-    if _opens(candidate):
-        return _plus(total, _opening(candidate, x), weight)
-    layers = _layers_before_norm(candidate)
-    if not layers:
-        return _plus(total, candidate(x), weight)
-    norm: nn.BatchNorm2d = candidate[-1]  # type: ignore[index]
-    if len(layers) == 1 and _opens(layers[0]) and norm.weight is None:
-        return _plus(total, _normalised(layers[0], norm, x), weight)
-    for layer in layers:
-        x = _opening(layer, x) if layer is layers[0] and _opens(layer) else layer(x)
-    return _plus(total, _weighted_norm(norm, x, weight))
+    pooled = _pooled(candidate, x)
+    if pooled is not None:
+        return plus(total, pooled, weight)
+    normed = weighted_norm(candidate, x, weight)
+    return plus(total, alone(candidate, x), weight) if normed is None else plus(total, normed)
 
 
 def dense(grad: Tensor) -> Tensor:
     """``grad``, copied if it is a part of a larger tensor, as that of what is concatenated: the backward of a BatchNorm
     takes 10 to 25 times as long on those (PyTorch 2.14.1 on a CPU, channels_last)."""
-    whole = grad.is_contiguous() or (grad.dim() == 4 and grad.is_contiguous(memory_format=torch.channels_last))
-    return grad if whole else grad.clone()
+    return grad if in_one_piece(grad) else grad.clone()
 
 
-def _plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
+def in_one_piece(tensor: Tensor) -> bool:
+    """Whether it fills its memory without gaps, in one of the two layouts."""
+    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``total + weight · y``, where it can be in the memory of ``total``."""
     if total is None:
         return y if weight is None else weight * y
     if (total.shape, total.dtype) != (y.shape, y.dtype):
@@ -91,9 +112,14 @@ def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
 
 def _opens(module: nn.Module) -> bool:
     """Whether candidates that begin with it can share its output: it has no weights, and does not change its input."""
-    if _hooked(module):
-        return False
-    return type(module) in (nn.AvgPool2d, nn.MaxPool2d) or (type(module) is nn.ReLU and not module.inplace)
+    kind = type(module)
+    return (kind in _POOLS or (kind is nn.ReLU and not module.inplace)) and not _hooked(module)
+
+
+def _in_a_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for i, layer in enumerate(layers):
+        x = _opening(layer, x) if i == 0 and _opens(layer) else layer(x)
+    return x
 
 
 def _opening(module: nn.Module, x: Tensor) -> Tensor:
@@ -107,13 +133,14 @@ def _key(module: nn.Module) -> Hashable:
 # -------------------------------------------------------------------- how they end
 
 
-def _layers_before_norm(candidate: nn.Module) -> list[nn.Module]:
+def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNorm2d | None]:
     """Of layers in a row whose last is a BatchNorm by batch statistics; of anything else none."""
     if type(candidate) is not nn.Sequential or len(candidate) < 2 or _hooked(candidate):
-        return []
+        return [], None
     *layers, norm = candidate
-    ends = type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None and not _hooked(norm)
-    return layers if ends else []
+    if type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None and not _hooked(norm):
+        return layers, norm
+    return [], None
 
 
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
@@ -126,8 +153,15 @@ def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
     return F.batch_norm(x, mean, var, scale, shift, True, norm.momentum or 0.0, norm.eps)
 
 
-def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """``norm(pool(x))`` without affine, computed once for all; each norm keeps running statistics of its own."""
+def _pooled(candidate: nn.Module, x: Tensor) -> Tensor | None:
+    """``candidate(x)``, all of it computed once for all, if it is a pooling, with or without a BatchNorm without affine
+    that keeps running statistics of its own; else None."""
+    if _opens(candidate):
+        return _opening(candidate, x)
+    layers, norm = _layers_and_norm(candidate)
+    if norm is None or norm.weight is not None or len(layers) > 1 or not _opens(layers[0]):
+        return None
+    (pool,) = layers
     y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_opening(pool, x), norm.eps))
     for running, found in zip(_running(norm), (mean, var), strict=True):
         if running is not None:
@@ -154,7 +188,11 @@ def _running(norm: nn.BatchNorm2d) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _hooked(module: nn.Module) -> bool:
-    """Whether somebody watches it, who is to see it called."""
+    """Whether somebody watches it, or all modules as a counter of FLOPs does, who is to see it called."""
     return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or _has_any_global_hook()  # type: ignore[no-untyped-call]
     )

@@ -334,7 +334,8 @@ class Search:
         for module in self._drops:
             module.p = drop
         for choice in self._mixed:
-            choice.recompute = self.recompute
+            if choice.recompute != self.recompute:
+                choice.recompute = self.recompute
 
     # -------------------------------------------------------------------- result
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from msgdas.choice import MixedOp
+from msgdas.choice import MixedOp, total
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.partial import on_part
 from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
@@ -24,7 +24,7 @@ OPERATIONS: dict[str, Callable[[int, bool], nn.Module]] = {  # (channels, affine
     "skip_connect": lambda c, affine: DropBlockIdentity(),
     "nor_conv_1x1": lambda c, affine: relu_conv_bn(c, c, 1, affine=affine),
     "nor_conv_3x3": lambda c, affine: relu_conv_bn(c, c, 3, affine=affine),
-    "avg_pool_3x3": lambda c, affine: nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+    "avg_pool_3x3": lambda c, affine: AvgPool3x3(),
 }
 EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → module
 
@@ -38,13 +38,13 @@ class Cell(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         nodes: list[Tensor] = [x]
-        sums: dict[int, Tensor] = {}
+        incoming: list[Tensor] = []
         with sharing():
             for (source, target), edge in zip(EDGES, self.edges, strict=True):
-                y = edge(nodes[source])
-                sums[target] = sums[target] + y if target in sums else y
+                incoming.append(edge(nodes[source]))
                 if source == target - 1:
-                    nodes.append(sums[target])
+                    nodes.append(total(incoming))
+                    incoming = []
         return nodes[-1]
 
 

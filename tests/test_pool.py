@@ -1,0 +1,45 @@
+"""The average pooling computes what PyTorch's does, forward and backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from msgdas.ops import AvgPool3x3
+from msgdas.ops import pool as pooling
+
+
+def plain(stride):
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 6), (2, 3, 7, 5), (1, 1, 1, 1), (2, 4, 2, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last):
+    x = torch.randn(shape, dtype=torch.float64)
+    x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
+    y, like = AvgPool3x3(stride)(x), plain(stride)(x)
+    torch.testing.assert_close(y, like, rtol=1e-14, atol=1e-14)
+    assert y.stride() == like.stride()
+    grad = torch.randn_like(y)
+    found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
+    torch.testing.assert_close(found, wanted, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_second_derivatives_are_right(stride):
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: AvgPool3x3(stride)(x).square(), x)
+
+
+@pytest.mark.parametrize("how", ["evaluation", "autocast", "half", "three dimensions"])
+def test_elsewhere_it_is_pytorchs_own(how, monkeypatch):
+    monkeypatch.setattr(pooling._ByConvolution, "apply", lambda *given: pytest.fail("not here"))
+    pool, x = AvgPool3x3(), torch.randn(2, 3, 4, 4)
+    x = {"half": x.bfloat16(), "three dimensions": x[0]}.get(how, x)
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        y = pool.train(how != "evaluation")(x)
+    assert torch.equal(y, F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))
