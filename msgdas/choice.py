@@ -209,9 +209,10 @@ class _Gated(torch.autograd.Function):
             if ctx.gate.added:
                 gates += grad.sum(dtype=torch.promote_types(grad.dtype, torch.float32))
             gates[ctx.gate.active[0]] = _inner(grad, y)
-            for j, x in zip(ctx.gate.probe, inputs, strict=True):
-                with torch.no_grad(), quiet(ctx.candidates[j]), torch.autocast(*ctx.precision):
-                    gates[j] = _inner(grad, ctx.candidates[j](x))
+            if ctx.gate.probe:
+                with torch.no_grad(), quiet(ctx.candidates), torch.autocast(*ctx.precision), sharing():
+                    for j, x in zip(ctx.gate.probe, inputs, strict=True):
+                        gates[j] = _inner(grad, alone(ctx.candidates[j], x))
         return gates, grad, None, None, *(None for _ in inputs)
 
 

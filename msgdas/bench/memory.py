@@ -19,15 +19,19 @@ from pathlib import Path
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, search_of, supernet
+from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.samplers import SinglePath
+from msgdas.search.search import Batch, Search
 
 __all__ = ["PLAIN", "measure", "peak"]
 
 PLAIN = Method("plain", "plain")
-STEPS = 6  # the heap grows a little with every one
+PATHS = 24  # single-path sub-graphs that a configuration runs: for any K the largest of as many
+STEPS = 6  # of one that runs several candidates at once: there all sub-graphs are alike
 MIB = 2**20
+
+Step = Callable[[Batch, Batch], None]
 
 
 def measure(
@@ -68,22 +72,31 @@ def _in_a_process(setting: Setting, method: Method) -> float:
 def peak(setting: Setting, method: Method) -> float:
     """MiB that the steps of one configuration add; once, in a fresh process."""
     torch.manual_seed(setting.seed)
-    if method == PLAIN:
-        net = supernet(setting)
-        alphas, generator = Alphas.of(net, init=0.0), torch.Generator().manual_seed(setting.seed)
-        drawn = [SinglePath()(alphas, generator=generator)[0] for _ in range(STEPS)]
-        plains = [Plain(net, genotype_of(net, alphas.labels, subgraph)) for subgraph in drawn]
-    else:
-        search = search_of(method, setting)
+    steps = _plain_steps(setting) if method == PLAIN else _steps(search_of(method, setting))
     train, valid = batch(setting, method), batch(setting, method)
     before = _begin(setting.device)
-    for i in range(STEPS):
-        if method == PLAIN:
-            plains[i].step(train)
-        else:
-            search.step(train, valid)
-            search.done = 0
+    for step in steps:
+        step(train, valid)
     return _peak(setting.device) - before
+
+
+def _plain_steps(setting: Setting) -> list[Step]:
+    net = supernet(setting)
+    alphas, generator = Alphas.of(net, init=0.0), torch.Generator().manual_seed(setting.seed)
+    drawn = [SinglePath()(alphas, generator=generator)[0] for _ in range(PATHS)]
+    plains = [Plain(net, genotype_of(net, alphas.labels, subgraph)) for subgraph in drawn]
+    return [lambda train, valid, plain=plain: plain.step(train) for plain in plains]  # type: ignore[misc]
+
+
+def _steps(search: Search) -> list[Step]:
+    def step(train: Batch, valid: Batch) -> None:
+        search.step(train, valid)
+        search.done = 0
+
+    with rewound(search), torch.no_grad():
+        drawn = search.draw(search.sampler)
+    single = all(len(gate.active) == 1 for subgraph in drawn for gate in subgraph.values())
+    return [step] * (max(1, PATHS // len(drawn)) if single else STEPS)
 
 
 def _begin(device: str) -> float:

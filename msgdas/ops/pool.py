@@ -16,7 +16,8 @@ class AvgPool3x3(nn.AvgPool2d):
     """Mean of the 3 × 3 pixels around one, of those that lie on the map: ``(B, C, H, W) → (B, C, ⌈H/stride⌉, …)``.
 
     In training on a CPU one of stride 1 is a depthwise convolution with ones, 1.7 to 4 times as fast on maps of 16
-    pixels and more as PyTorch's own pooling (benchmarks/operations.py), equal but for rounding. Elsewhere it is that one.
+    pixels and more as PyTorch's own pooling (benchmarks/operations.py), equal but for rounding.
+    Elsewhere it is that one.
     """
 
     def __init__(self, stride: int = 1) -> None:
