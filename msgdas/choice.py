@@ -74,6 +74,11 @@ class Choice(nn.Module):
             return self._through_gate(active[0], inputs, gate)
         return self._weighted(inputs, gate)
 
+    def zero(self) -> bool:
+        """Whether its output is zeros whatever its input, and needs none in backward either."""
+        probing = self.gate is not None and (self.gate.probe or self.gate.added)
+        return not probing and all(isinstance(self._candidate(i), Zero) for i in self.active())
+
     def _candidate(self, i: int) -> nn.Module:
         return self.candidates._modules[str(i)]  # an index into the list takes ten times as long
 

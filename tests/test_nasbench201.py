@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from msgdas.alphas import Alphas
 from msgdas.choice import choices
 from msgdas.cost import count
+from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
+from msgdas.samplers import Fixed
 from msgdas.spaces import SPACES, find_space
-from msgdas.spaces.nasbench201 import EDGES, OPERATIONS, from_string, network, stages, supernet, to_string
+from msgdas.spaces.nasbench201 import EDGES, OPERATIONS, Cell, from_string, network, stages, supernet, to_string
+from msgdas.subgraph import cut, select
 
 TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasbench201_valid.csv.gz"
 CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -117,3 +121,45 @@ def test_cells_share_their_choices():
     found = choices(net)
     assert list(found) == [f"cell/{s}-{t}" for s, t in EDGES]
     assert all(len(same) == 4 for same in found.values())
+
+
+DEAD = {  # cell → nodes that reach its output
+    "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|": {1, 3},
+    "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|nor_conv_1x1~2|": {1, 2, 3},
+    "|nor_conv_3x3~0|+|skip_connect~0|none~1|+|nor_conv_3x3~0|none~1|nor_conv_1x1~2|": {2, 3},
+    "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|none~1|none~2|": {3},
+}
+
+
+@pytest.mark.parametrize("text", DEAD)
+@pytest.mark.parametrize("searched", [False, True])
+def test_nodes_that_do_not_reach_the_output_are_not_computed_in_training(text, searched, monkeypatch):
+    net = supernet(channels=4, cells=1, image_size=8).double()
+    subgraphs = Fixed(from_string(text))(Alphas.of(net).double())
+    if not searched:
+        net = discretize(net, from_string(text))
+    computed, traces, x = [], [], torch.randn(2, 3, 8, 8).double()
+    for wanted in (Cell._wanted, lambda edges: {1, 2, 3}):
+        monkeypatch.setattr(Cell, "_wanted", staticmethod(lambda e, w=wanted: computed.append(w(e)) or computed[-1]))
+        (leaf,), _ = cut(subgraphs)
+        net.zero_grad(set_to_none=True)
+        with select(net, leaf if searched else {}):
+            logits = net(x)
+            logits.square().sum().backward()
+        traces.append([logits, *(p.grad for p in net.parameters()), *(gate.weights.grad for gate in leaf.values())])
+    assert computed[0] == DEAD[text]
+    for found, plain in zip(*traces, strict=True):
+        assert (found is None) == (plain is None)
+        assert found is None or torch.equal(found, plain)
+
+
+def test_what_is_probed_is_computed():
+    net = supernet(channels=4, cells=1, image_size=8)
+    subgraphs = Fixed(from_string("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))(Alphas.of(net))
+    cell = next(m for m in net.modules() if isinstance(m, Cell))
+    for others, wanted in ((None, {3}), ("probed", {1, 2, 3}), ("added", {1, 2, 3})):
+        (leaf,), _ = cut(subgraphs, others=others)
+        with select(net, leaf):
+            assert cell._wanted(list(zip(EDGES, cell.edges, strict=True))) == wanted
+            net(torch.randn(2, 3, 8, 8)).sum().backward()
+        assert leaf["cell/0-3"].weights.grad is not None
