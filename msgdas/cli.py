@@ -27,6 +27,7 @@ from msgdas.bench.tables import read_table
 from msgdas.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
+from msgdas.find import find_device, find_genotype, free_folder
 from msgdas.methods import GRADIENTS, METHODS
 from msgdas.precision import PRECISIONS
 from msgdas.progress import CountView, SearchView, TrainView
@@ -124,8 +125,8 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
     out, settings = _resumed(ctx, out, settings) if resume else (out, settings)
     if not settings["data"]:
         raise InputError(f"--data is missing: give {DATA_HELP}")
-    out = out or jobs.free_folder(f"{Path(settings['data']).resolve().name}-{settings['method']}")
-    settings["device"] = jobs.find_device(settings["device"])
+    out = out or free_folder(f"{Path(settings['data']).resolve().name}-{settings['method']}")
+    settings["device"] = find_device(settings["device"])
     with SearchView(_console()) as view:
         genotype = jobs.search(settings, out, resume=resume, view=view)
         view.say(f"\nfound {genotype}\nnext: msgdas train {out}")
@@ -151,7 +152,7 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
 @click.pass_context
 def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **settings: Any) -> None:
     """Train the found network from scratch and test it."""
-    genotype = jobs.find_genotype(source)
+    genotype = find_genotype(source)
     found_in_run = os.path.isdir(source)
     out = out or (Path(source) / "train" if found_in_run else None)
     if out is None:
@@ -165,7 +166,7 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
         settings |= {name: of_search[name] for name in names if not _given(ctx, name)}
     if not settings["data"]:
         raise InputError(f"--data is missing: give {DATA_HELP}")
-    settings["device"] = jobs.find_device(settings["device"])
+    settings["device"] = find_device(settings["device"])
     with TrainView(_console()) as view:
         result = jobs.train(genotype, settings, out, resume=resume, view=view)
         view.say(
@@ -187,7 +188,7 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, **
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
 def show(source: str, as_json: bool, network: str | None, **sizes: int | None) -> None:
     """Draw a cell; say what its network costs. TEXT is such as 'darts:DARTS_V2'."""
-    genotype = jobs.find_genotype(source)
+    genotype = find_genotype(source)
     space = find_space(genotype.space)
     size: dict[str, Any] = {"classes": 10, "in_channels": 3, "image_size": 32}
     if os.path.isdir(source):
@@ -271,7 +272,7 @@ def speed(
     """
     size = find_space(space).search_size
     size = {"channels": channels or size["channels"], "cells": cells or size["cells"]}
-    setting = Setting(space, **size, device=jobs.find_device(device), **sizes)
+    setting = Setting(space, **size, device=find_device(device), **sizes)
     torch.set_num_threads(setting.threads)
     methods = list(map(_measured, parse_methods(texts))) if texts else default_methods(setting)
     as_before = run_speed(
