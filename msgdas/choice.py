@@ -213,11 +213,13 @@ class _Gated(torch.autograd.Function):
             gates = torch.zeros(size, dtype=dtype, device=device)
             if ctx.gate.added:
                 gates += grad.sum(dtype=torch.promote_types(grad.dtype, torch.float32))
-            gates[ctx.gate.active[0]] = _inner(grad, y)
+            (picked,) = ctx.gate.active
+            gates[picked] = 0.0 if isinstance(ctx.candidates[picked], Zero) else _inner(grad, y)
             if ctx.gate.probe:
                 with torch.no_grad(), quiet(ctx.candidates), torch.autocast(*ctx.precision), sharing():
                     for j, x in zip(ctx.gate.probe, inputs, strict=True):
-                        gates[j] = _inner(grad, alone(ctx.candidates[j], x))
+                        candidate = ctx.candidates[j]
+                        gates[j] = 0.0 if isinstance(candidate, Zero) else _inner(grad, alone(candidate, x))
         return gates, grad, None, None, *(None for _ in inputs)
 
 
