@@ -23,6 +23,7 @@ from msgdas.report.plots import STYLE
 __all__ = ["draw", "draw_skips"]
 
 COLOURS = (*SERIES, "#6d4bb5", "#c2528b", "#0f7c86", "#8f9a1f", "#8a2f5f")
+LINES = ("-", "--", ":")
 TRAINED = 20  # trained genotypes that the curve of random search reaches to
 RUNS = 300  # of random search, for its curve
 
@@ -45,8 +46,8 @@ def draw(
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:,g}")
         curves = [_curve(searches, table) for searches in found.values()]
-        for (name, searches), curve, colour in zip(found.items(), curves, _colours(len(found))):
-            _line(axes, curve, searches, name, colour)
+        for (name, searches), curve, look in zip(found.items(), curves, _looks(len(found))):
+            _line(axes, curve, searches, name, *look)
         ends = [curve[0][-1] for curve in curves if len(curve[0])]
         starts = [curve[0][0] for curve in curves if len(curve[0])]
         if table.seconds and ends:
@@ -71,13 +72,14 @@ def draw_skips(found: Mapping[str, Sequence[Found]]) -> tuple[bytes, bytes]:
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "bench"}):
         figure = Figure(figsize=(9.2, 4.4), layout="constrained", facecolor="white")
         axes = FigureCanvasAgg(figure).figure.add_subplot()
-        for (name, searches), colour in zip(found.items(), _colours(len(found))):
+        for (name, searches), (colour, line) in zip(found.items(), _looks(len(found))):
             length = min(len(search.records) for search in searches)
             first = max(0, _warm(searches, length) - 1)
             epochs = np.arange(first, length) + 1
             shares = 100 * np.array([[r["skip_share"] for r in s.records[first:length]] for s in searches])
             axes.fill_between(epochs, shares.min(0), shares.max(0), color=colour, alpha=0.14, linewidth=0)
-            axes.plot(epochs, shares.mean(0), color=colour, label=_label(name, searches), marker="o", markersize=3)
+            label = _label(name, searches)
+            axes.plot(epochs, shares.mean(0), color=colour, linestyle=line, label=label, marker="o", markersize=3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("skip connections in the derived network, %")
@@ -102,12 +104,12 @@ def _curve(searches: Sequence[Found], table: Table) -> Any:
     return np.stack([np.maximum(seconds.mean(0), 1e-3), values.mean(0), values.min(0), values.max(0)])
 
 
-def _line(axes: Axes, curve: Any, searches: Sequence[Found], name: str, colour: str) -> None:
+def _line(axes: Axes, curve: Any, searches: Sequence[Found], name: str, colour: str, line: str) -> None:
     seconds, mean, low, high = curve
     first = min(max(0, _warm(searches, len(seconds)) - 1), len(seconds) - 1)
     axes.plot(seconds[: first + 1], mean[: first + 1], color=colour, linewidth=0.8, alpha=0.6)
     axes.fill_between(seconds[first:], low[first:], high[first:], color=colour, alpha=0.14, linewidth=0)
-    axes.plot(seconds[first:], mean[first:], color=colour, label=_label(name, searches), zorder=3)
+    axes.plot(seconds[first:], mean[first:], color=colour, linestyle=line, label=_label(name, searches), zorder=3)
     axes.plot(seconds[-1:], mean[-1:], color=colour, marker="o", markersize=5, zorder=4)
 
 
@@ -131,8 +133,9 @@ def _limits(values: Sequence[float], table: Table, reference: tuple[str, float] 
     return float(low - room), float(high + room)
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+def _looks(count: int) -> list[tuple[str, str]]:
+    """Colour and line of each method; when the colours are used up they come again with dashes."""
+    return [(COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]) for i in range(count)]
 
 
 def _saved(figure: Figure, form: str) -> bytes:
