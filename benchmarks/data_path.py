@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.speed import CLOCKS
+from msgdas.bench.speed import CLOCKS, in_turn
 from msgdas.data.augment import Augment
 from msgdas.data.batches import Batches
 from msgdas.data.images import Images
@@ -97,12 +97,11 @@ def measure(
     make: Mapping[str, Callable[[int], Iterable[Batch]]], batches: int, rounds: int, clock: str
 ) -> dict[str, list[float]]:
     """Seconds for ``batches`` batches, a value per round after one that warms up, in an order that turns."""
-    now, names = CLOCKS[clock], list(make)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    now = CLOCKS[clock]
+    found: dict[str, list[float]] = {name: [] for name in make}
     for turn in range(-1, rounds):
         gc.collect()
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
+        for name in in_turn(make, turn):
             before = now()
             deque(islice(make[name](turn + 1), batches), maxlen=0)
             if turn >= 0:

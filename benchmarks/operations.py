@@ -28,7 +28,7 @@ CONVOLUTIONS = ((3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1)
 Operation = Callable[[Tensor], Tensor]
 
 
-def forward_and_backward(operation: Operation, x: Tensor, grad: Tensor | None = None) -> tuple[float, float]:
+def forward_and_backward(operation: Operation, x: Tensor, grad: Tensor) -> tuple[float, float]:
     """Process times; the backward is that of input and weights."""
     start = time.process_time()
     y = operation(x)
@@ -37,14 +37,19 @@ def forward_and_backward(operation: Operation, x: Tensor, grad: Tensor | None = 
     return middle - start, time.process_time() - middle
 
 
-def ratios(ours: Operation, theirs: Operation, channels: int, side: int, rounds: int) -> tuple[list[float], ...]:
+def ratios(
+    ours: Operation, theirs: Operation, channels: int, side: int, rounds: int
+) -> tuple[list[float], list[float]]:
     """Of the forwards and of the backwards."""
     x = torch.randn(64, channels, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn_like(ours(x))
-    pairs = [(forward_and_backward(ours, x, grad), forward_and_backward(theirs, x, grad)) for _ in range(rounds + 2)][
-        2:
-    ]  # the first ones warm up
-    return tuple([a[part] / b[part] for a, b in pairs] for part in (0, 1))
+    found: tuple[list[float], list[float]] = [], []
+    for turn in range(-2, rounds):  # the first ones warm up
+        times = zip(found, forward_and_backward(ours, x, grad), forward_and_backward(theirs, x, grad), strict=True)
+        for values, a, b in times:
+            if turn >= 0:
+                values.append(a / b)
+    return found
 
 
 def main() -> None:

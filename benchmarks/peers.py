@@ -195,12 +195,11 @@ def measure(subjects: Mapping[str, Steps], rounds: int, clock: str) -> dict[str,
 
     All subjects get the same random path in a round. Their order turns.
     """
-    now, names, generator = speed.CLOCKS[clock], list(subjects), torch.Generator().manual_seed(0)
-    found: dict[str, dict[str, list[float]]] = {name: {"weight": [], "alpha": [], "step": []} for name in names}
+    now, generator = speed.CLOCKS[clock], torch.Generator().manual_seed(0)
+    found: dict[str, dict[str, list[float]]] = {name: {"weight": [], "alpha": [], "step": []} for name in subjects}
     for turn in range(-1, rounds):
         picks = torch.randint(len(OPERATIONS), (len(EDGES),), generator=generator)
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
+        for name in speed.in_turn(subjects, turn):
             subject = subjects[name]
             subject.path(picks)
             gc.collect()

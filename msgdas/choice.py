@@ -19,7 +19,7 @@ from msgdas.quiet import frozen_statistics, quiet
 if TYPE_CHECKING:
     from msgdas.subgraph import Gate
 
-__all__ = ["Choice", "MixedInput", "MixedOp", "all_choices", "choices"]
+__all__ = ["Choice", "MixedInput", "MixedOp", "all_choices", "choices", "is_zero", "total"]
 
 
 class Choice(nn.Module):
@@ -74,11 +74,6 @@ class Choice(nn.Module):
             return self._through_gate(active[0], inputs, gate)
         return self._weighted(inputs, gate)
 
-    def zero(self) -> bool:
-        """Whether its output is zeros whatever its input, and needs none in backward either."""
-        probing = self.gate is not None and (self.gate.probe or self.gate.added)
-        return not probing and all(isinstance(self._candidate(i), Zero) for i in self.active())
-
     def _candidate(self, i: int) -> nn.Module:
         return self.candidates._modules[str(i)]  # an index into the list takes ten times as long
 
@@ -102,10 +97,10 @@ class Choice(nn.Module):
             return self._sum(gate, inputs)
 
     def _sum(self, gate: Gate, inputs: Sequence[Tensor]) -> Tensor:
-        running = [i for i in gate.active if not isinstance(self.candidates[i], Zero)]  # its gate has the gradient 0
+        running = [i for i in gate.active if not isinstance(self._candidate(i), Zero)]  # its gate has the gradient 0
         weights, result = gate.weights.unbind(), None
         for i in running or gate.active:
-            result = add_weighted(result, self.candidates[i], inputs[i], weights[i])
+            result = add_weighted(result, self._candidate(i), inputs[i], weights[i])
         assert result is not None
         return result
 
@@ -175,6 +170,15 @@ def all_choices(net: nn.Module) -> dict[str, list[Choice]]:
 def choices(net: nn.Module) -> dict[str, list[Choice]]:
     """The choices of ``net`` that a search decides, by name, in the order of ``net.modules()``."""
     return {name: same for name, same in all_choices(net).items() if same[0].searched}
+
+
+def is_zero(module: nn.Module) -> bool:
+    """Whether it puts out zeros whatever its input, which nothing in backward asks for either: `Zero`, or a choice of
+    which only such run."""
+    if not isinstance(module, Choice):
+        return isinstance(module, Zero)
+    probing = module.gate is not None and (module.gate.probe or module.gate.added)
+    return not probing and all(is_zero(module.candidates[i]) for i in module.active())
 
 
 def total(outputs: list[Tensor]) -> Tensor:

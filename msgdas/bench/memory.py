@@ -84,8 +84,11 @@ def _plain_steps(setting: Setting) -> list[Step]:
     net = supernet(setting)
     alphas, generator = Alphas.of(net, init=0.0), torch.Generator().manual_seed(setting.seed)
     drawn = [SinglePath()(alphas, generator=generator)[0] for _ in range(PATHS)]
-    plains = [Plain(net, genotype_of(net, alphas.labels, subgraph)) for subgraph in drawn]
-    return [lambda train, valid, plain=plain: plain.step(train) for plain in plains]  # type: ignore[misc]
+    return [_plain_step(Plain(net, genotype_of(net, alphas.labels, subgraph))) for subgraph in drawn]
+
+
+def _plain_step(plain: Plain) -> Step:
+    return lambda train, valid: plain.step(train)
 
 
 def _steps(search: Search) -> list[Step]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
@@ -43,6 +43,7 @@ __all__ = [
     "batch",
     "default_methods",
     "genotype_of",
+    "in_turn",
     "measure",
     "plain_networks",
     "search_of",
@@ -249,6 +250,13 @@ def measure(
     return found
 
 
+def in_turn(names: Iterable[str], turn: int) -> list[str]:
+    """All of them, in every round from another one on."""
+    order = list(names)
+    start = turn % len(order)
+    return order[start:] + order[:start]
+
+
 class _Subject:
     """A method on a super-net, and how it is timed."""
 
@@ -271,9 +279,7 @@ class _Subject:
             if in_alpha_step[1] != in_weight_step[1]:
                 steps["plain_alpha"] = self._plain(*in_alpha_step)
         gc.collect()
-        names = list(steps)
-        start = turn % len(names)
-        took = {name: self._timed(steps[name]) for name in names[start:] + names[:start]}
+        took = {name: self._timed(steps[name]) for name in in_turn(steps, turn)}
         search.draw(search.sampler)  # on to other sub-graphs
         torch.rand(1, generator=search.generator)  # a sampler may draw nothing
         plain_alpha = took.get("plain_alpha", took["plain"])

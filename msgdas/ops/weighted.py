@@ -70,11 +70,12 @@ def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: 
         total: what this function returned for the candidates before, and may overwrite; None: this is the first.
         weight: a scalar.
     """
-    pooled = _pooled(candidate, x)
-    if pooled is not None:
-        return plus(total, pooled, weight)
-    normed = weighted_norm(candidate, x, weight)
-    return plus(total, alone(candidate, x), weight) if normed is None else plus(total, normed)
+    layers, norm = _layers_and_norm(candidate)
+    if norm is None:
+        return plus(total, alone(candidate, x), weight)
+    if len(layers) == 1 and _opens(layers[0]) and norm.weight is None:
+        return plus(total, _normalised(layers[0], norm, x), weight)
+    return plus(total, _weighted_norm(norm, _in_a_row(layers, x), weight))
 
 
 def dense(grad: Tensor) -> Tensor:
@@ -153,15 +154,8 @@ def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
     return F.batch_norm(x, mean, var, scale, shift, True, norm.momentum or 0.0, norm.eps)
 
 
-def _pooled(candidate: nn.Module, x: Tensor) -> Tensor | None:
-    """``candidate(x)``, all of it computed once for all, if it is a pooling, with or without a BatchNorm without affine
-    that keeps running statistics of its own; else None."""
-    if _opens(candidate):
-        return _opening(candidate, x)
-    layers, norm = _layers_and_norm(candidate)
-    if norm is None or norm.weight is not None or len(layers) > 1 or not _opens(layers[0]):
-        return None
-    (pool,) = layers
+def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """``norm(pool(x))`` without affine, computed once for all; each norm keeps running statistics of its own."""
     y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_opening(pool, x), norm.eps))
     for running, found in zip(_running(norm), (mean, var), strict=True):
         if running is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from msgdas.choice import MixedOp, total
+from msgdas.choice import MixedOp, is_zero, total
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
@@ -50,7 +50,7 @@ class Cell(nn.Module):
         """The nodes that reach the output: not those from which only ``none`` leads on."""
         wanted = {3}
         for (source, target), edge in reversed(edges):
-            if target in wanted and not (edge.zero() if isinstance(edge, MixedOp) else isinstance(edge, Zero)):
+            if target in wanted and not is_zero(edge):
                 wanted.add(source)
         return wanted - {0}
 
