@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -72,7 +73,9 @@ class Batches:
         Raises:
             InputError: a file cannot be read and is not to be left out, or no file can be read any more.
         """
-        for pixels, labels, failures in self._loader(epoch, start):
+        with _signals_held():
+            loaded = iter(self._loader(epoch, start))
+        for pixels, labels, failures in loaded:
             if isinstance(self.images, ImageFiles):
                 self.images.report(failures)
             if not len(labels):
@@ -132,11 +135,28 @@ class _Epoch(Dataset[_Bytes]):
         return pixels, labels, failures
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 def _ignore_signals(worker: int) -> None:
     """Ctrl-C and SIGTERM reach all processes of a group; the main one ends its step with the batches it still gets,
     and then its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What starts inside never gets them, so none ends a worker that does not ignore them yet; this process gets them
+    afterwards."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -202,14 +202,19 @@ def test_two_epochs_at_once(root):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_to_the_group_do_not_end_the_workers(root, number):
+def test_signals_to_the_group_do_not_end_the_workers(root, monkeypatch, number, ready):
+    """Nor before they have said that they ignore them."""
     memory, files = both(root)
+    if not ready:
+        monkeypatch.setattr("msgdas.data.batches._ignore_signals", lambda worker: None)
     epoch = batches(files, batch_size=2).epoch(0)
     got = [next(epoch)]
     for worker in workers():
         worker.send_signal(number)
     assert_same([*got, *epoch], batches(memory, batch_size=2).epoch(0))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {number}  # the main process gets them again
 
 
 # -------------------------------------------------------------------------- bad files
