@@ -8,6 +8,7 @@ from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
+from msgdas.heap import keep_freed_memory
 from msgdas.retrain import Recipe, load, retrain
 from msgdas.search.loop import fit
 from msgdas.search.search import Search
@@ -28,6 +29,7 @@ __all__ = [
     "derive",
     "discretize",
     "fit",
+    "keep_freed_memory",
     "load",
     "load_data",
     "methods",

@@ -28,6 +28,7 @@ from msgdas.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
 from msgdas.find import find_device, find_genotype, free_folder
+from msgdas.heap import keep_freed_memory
 from msgdas.methods import GRADIENTS, METHODS
 from msgdas.precision import PRECISIONS
 from msgdas.progress import CountView, SearchView, TrainView
@@ -106,7 +107,11 @@ common = _options(
 @click.option("--prior", type=click.Path(), help="run folder of an earlier search, where the alphas begin")
 @click.option("--trust", type=float, default=0.6, show_default=True, help="in the prior; the rest is uniform")
 @click.option("--micro-batches", type=int, help="of each batch, one after another: less memory  [default: 1]")
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="bfloat16: faster on a GPU  [default: float32]")
+@click.option(
+    "--precision",
+    type=click.Choice(list(PRECISIONS)),
+    help="bfloat16, float16: less memory on a GPU  [default: float32]",
+)
 @click.option(
     "--recompute", type=bool, is_flag=False, flag_value=True, help="operations in backward: less memory, more time"
 )
@@ -391,6 +396,7 @@ def _console() -> Console:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``msgdas``. Exit codes: 0; 1 a ratio has grown; 2 bad input; 75 and 130 stopped by SIGTERM and
     Ctrl-C, saved."""
+    keep_freed_memory()
     warnings.showwarning = lambda message, *_, **__: click.echo(f"msgdas: warning: {message}", err=True)
     try:
         code = cli.main(args=arguments, prog_name="msgdas", standalone_mode=False)

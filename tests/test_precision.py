@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.methods import METHODS
+from msgdas.precision import LossScale
 from msgdas.spaces import nasbench201
 
 
@@ -52,11 +53,12 @@ METHODS_OF = [(m, {}) for m in ("msgdas", "gdas", "darts", "darts-2nd", "proxyle
 
 
 @pytest.mark.parametrize(("method", "options"), [*METHODS_OF, ("msgdas", {"gradient": "probed", "guidance": 1.0})])
-def test_bfloat16_is_of_the_network_alone(method, options):
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_a_precision_is_of_the_network_alone(method, options, half):
     x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     y = torch.arange(8) % 3
     losses = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in ("float32", half):
         torch.manual_seed(0)
         net = nasbench201.supernet(channels=4, classes=3, image_size=8)
         kinds = set()
@@ -66,8 +68,8 @@ def test_bfloat16_is_of_the_network_alone(method, options):
         assert kinds == {getattr(torch, precision)}
         tensors = [*net.parameters(), *net.buffers(), *search.alphas.parameters()]
         assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
-    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
-    assert losses["bfloat16"] != losses["float32"]
+    assert losses[half] == pytest.approx(losses["float32"], rel=0.05)
+    assert losses[half] != losses["float32"]
 
 
 def test_a_loss_sees_float32_logits():
@@ -82,3 +84,67 @@ def test_a_loss_sees_float32_logits():
 def test_an_unknown_precision_is_one_line():
     with pytest.raises(InputError, match="bfloat16"):
         METHODS["gdas"](small_net(1), precision="float8").step((X, Y), (X, Y))
+
+
+# ------------------------------------------------------------------------ loss scale
+
+
+METHODS_OF_SCALE = [*METHODS_OF, ("snas", {}), ("msgdas", {"gradient": "probed", "parallel": True})]
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS_OF_SCALE)
+def test_a_scaled_loss_has_the_same_gradients(method, options):
+    """Bit for bit: the scale is a power of two, and float32 has room."""
+    found = []
+    for scale in (1.0, 2.0**10):
+        torch.manual_seed(0)
+        search = METHODS[method](small_net(1), warmup=0.0, steps=9, **options)
+        search.scale = LossScale(scale)
+        for _ in range(3):
+            search.step((X, Y), (X.flip(0), Y.flip(0)))
+        found.append([p.detach() for p in (*search.net.parameters(), *search.alphas.parameters())])
+        assert search.scale.value == scale
+    for plain, scaled in zip(*found, strict=True):
+        assert torch.equal(plain, scaled)
+
+
+def test_the_scale_follows_what_overflows():
+    scale = LossScale.of("float16")
+    start = scale.value
+    assert not scale.take([1.0, float("inf")])
+    assert not scale.take([float("nan")])
+    assert scale.value == start / 4
+    for _ in range(2 * LossScale.PATIENCE):
+        assert scale.take([1.0])
+    assert scale.value == start
+    for precision in ("float32", "bfloat16"):
+        still = LossScale.of(precision)
+        assert still.take([float("inf")])  # which is an error
+        assert still == LossScale(1.0)
+
+
+@pytest.mark.parametrize("method", ["gdas", "snas"])
+def test_a_step_that_overflows_is_left_out_and_the_next_ones_are_not(method):
+    torch.manual_seed(0)
+    net = nasbench201.supernet(channels=4, classes=3, image_size=8)
+    search = METHODS[method](net, warmup=0.0, precision="float16", steps=99)
+    search.scale.value = 2.0**30
+    x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 3
+    state = lambda: [p.detach().clone() for p in (*net.parameters(), *search.alphas.parameters())]  # noqa: E731
+    before = state()
+    search.step((x, y), (x, y))
+    assert all(map(torch.equal, before, state()))
+    assert search.scale.value < 2.0**30
+    other = METHODS[method](net, warmup=0.0, precision="float16", steps=99)
+    other.load_state_dict(search.state_dict())
+    assert other.scale == search.scale
+    while search.scale.good < 4:
+        search.step((x, y), (x, y))
+    assert not any(map(torch.equal, before[-6:], state()[-6:]))  # the alphas
+
+
+def test_a_loss_that_overflows_is_an_error_in_every_precision():
+    net = nasbench201.supernet(channels=4, classes=3, image_size=8)
+    search = METHODS["gdas"](net, precision="float16", loss=lambda logits, y: F.cross_entropy(logits, y) / 0)
+    with pytest.raises(InputError, match="valid_loss is not a number"):
+        search.step((X.float(), Y), (X.float(), Y))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class AlphaStep:
         train_objective: the same on the training batch of this step.
         weight_optimizer: of the weights, at the learning rate of this step.
         generator: CPU generator of all that is drawn.
+        scale: of losses in backward (`LossScale`).
     """
 
     net: nn.Module
@@ -48,6 +50,7 @@ class AlphaStep:
     train_objective: Callable[[], Tensor] | None = None
     weight_optimizer: Optimizer | None = None
     generator: torch.Generator | None = None
+    scale: float = 1.0
 
 
 Hypergradient = Callable[[AlphaStep], None]
@@ -63,7 +66,7 @@ def first_order(step: AlphaStep, *, others: Others | None = None) -> None:
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
     probing = any(gate.probe for leaf in leaves for gate in leaf.values())
     together = step.parallel and not probing  # candidates run in backward, under their own sub-graph's gates
-    mean_backward(step.net, leaves, step.objective, parallel=together, inputs=gates)
+    mean_backward(step.net, leaves, step.objective, parallel=together, inputs=gates, scale=step.scale)
     push()
 
 
@@ -88,21 +91,28 @@ def mean_backward(
     *,
     parallel: bool = False,
     inputs: Sequence[Sequence[Tensor]] | None = None,
+    scale: float = 1.0,
 ) -> None:
     """Backward of the mean objective of ``subgraphs``, one path alive at a time, or all ``parallel``.
 
     Args:
-        inputs: per sub-graph the leaves that get a gradient; default: every parameter.
+        inputs: per sub-graph the leaves that get a gradient; default: every parameter, and gates that are leaves.
+        scale: what the losses are multiplied with, and the gradients divided by afterwards.
     """
-    if not parallel:
+    share = len(subgraphs) / scale
+    if parallel:
+        losses = []
+        for subgraph in subgraphs:
+            with select(net, subgraph):
+                losses.append(objective() / share)
+        leaves = [leaf for each in inputs for leaf in each] if inputs else None
+        torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
+    else:
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
                 for part in objective.parts if isinstance(objective, Parts) else [objective]:
-                    torch.autograd.backward(part() / len(subgraphs), inputs=inputs[k] if inputs else None)
-        return
-    losses = []
-    for subgraph in subgraphs:
-        with select(net, subgraph):
-            losses.append(objective() / len(subgraphs))
-    leaves = [leaf for each in inputs for leaf in each] if inputs else None
-    torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
+                    torch.autograd.backward(part() / share, inputs=inputs[k] if inputs else None)
+    if scale != 1:
+        gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
+        reached = chain.from_iterable(inputs) if inputs else chain(net.parameters(), gates)
+        torch._foreach_div_([leaf.grad for leaf in dict.fromkeys(reached) if leaf.grad is not None], scale)

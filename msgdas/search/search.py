@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from msgdas.genotype import Genotype
 from msgdas.lasting import random_states, set_random_states
 from msgdas.layout import layout
 from msgdas.ops.drop import DropBlockIdentity
-from msgdas.precision import autocast
+from msgdas.precision import LossScale, autocast
 from msgdas.quiet import quiet, tracing
 from msgdas.samplers import Fixed, Sampler
 from msgdas.search.describe import describe
@@ -81,8 +82,8 @@ class Search:
         parallel: run the K sub-graphs of a step together: more memory, same gradients.
         micro_batches: parts of each batch that run one after another, at the memory of one: same gradients, but for
             what looks at a whole batch, as BatchNorm does (its statistics are each part's own) and a weighted loss.
-        precision: of the forwards and backwards, ``"float32"`` or ``"bfloat16"`` (see `msgdas.precision`); weights,
-            alphas, noise and losses are float32 always.
+        precision: of the forwards and backwards, ``"float32"``, ``"bfloat16"`` or ``"float16"`` (see
+            `msgdas.precision`); weights, alphas, noise and losses are float32 always.
         recompute: operations that run together are run again in backward: less memory, more time, same gradients.
         steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
         seed: of the sampler's draws and the initial alphas.
@@ -146,6 +147,7 @@ class Search:
         self._weights = [p for p in net.parameters() if p.requires_grad]
         self.weight_optimizer = weight_optimizer(self._weights)
         self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
+        self.scale = LossScale.of(precision)
         self.steps, self.done = steps, 0
         self.watched: list[tuple[float, dict[str, Any]]] = []  # of each epoch: early_stop's measure, what it derives
         self._tracing = tracing(net)
@@ -233,6 +235,7 @@ class Search:
                     train_objective=virtual,
                     weight_optimizer=self.weight_optimizer,
                     generator=self.generator,
+                    scale=self.scale.value,
                 )
             )
         self._move_alphas(seen, subgraphs)
@@ -242,14 +245,14 @@ class Search:
         for penalty in self.penalties:
             penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
-        if grads:
-            self._means(seen, subgraphs, alpha_gradient=nn.utils.get_total_norm(grads))
-        before_CO = self.alphas.stack().detach() if self.after_alpha_step else None
-        _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
-        self.alpha_optimizer.step()
+        norms = {"alpha_gradient": nn.utils.get_total_norm(grads)} if grads else {}
+        if not norms or self._means(seen, subgraphs, norms)[1]:
+            before_CO = self.alphas.stack().detach() if self.after_alpha_step else None
+            _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
+            self.alpha_optimizer.step()
+            if self.after_alpha_step and before_CO is not None:
+                self.after_alpha_step(self.alphas, before_CO, subgraphs)
         self.alpha_optimizer.zero_grad(set_to_none=True)
-        if self.after_alpha_step and before_CO is not None:
-            self.after_alpha_step(self.alphas, before_CO, subgraphs)
 
     def _weight_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
         with torch.no_grad():
@@ -270,23 +273,33 @@ class Search:
         teacher = self._teach(batch, seen) if guided else None
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
         self._set_modules(at(self.drop, self.progress))
-        mean_backward(self.net, subgraphs, self._objective(batch, seen, "train", teacher), parallel=self.parallel)
+        objective = self._objective(batch, seen, "train", teacher)
+        mean_backward(self.net, subgraphs, objective, parallel=self.parallel, scale=self.scale.value)
         norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
-        means = self._means(seen, subgraphs, weight_gradient=norm)
-        self.weight_optimizer.step()
+        means, good = self._means(seen, subgraphs, {"weight_gradient": norm})
+        if good:
+            self.weight_optimizer.step()
         self.weight_optimizer.zero_grad(set_to_none=True)  # what does not run next time has no gradient, not zeros
         return means
 
-    def _means(self, seen: _Seen, subgraphs: list[SubGraph], **norms: Tensor) -> dict[str, float]:
-        """The means of what was seen, if they and the gradients' ``norms`` are numbers; one device sync."""
-        means = seen.means(norms)
+    def _means(
+        self, seen: _Seen, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
+    ) -> tuple[dict[str, float], bool]:
+        """The means of what was seen, and whether to step with gradients of these norms; one device sync.
+
+        Raises:
+            InputError: one of them is not a number, but for gradients that a smaller `LossScale` will mend.
+        """
+        values = seen.means(norms)
+        means = {name: value for name, value in values.items() if name not in norms}
+        good = self.scale.take(values[name] for name in norms)
         suspects = {
             "alpha": self.alphas.logits.items(),
             "gate": ((name, gate.weights) for subgraph in subgraphs for name, gate in subgraph.items()),
             "weight": self.net.named_parameters(),
         }
-        refuse_not_finite(self.done + 1, means, suspects)
-        return {name: value for name, value in means.items() if name not in norms}
+        refuse_not_finite(self.done + 1, values if good else means, suspects)
+        return means, good
 
     def draw(self, sampler: Sampler) -> list[SubGraph]:
         """The sub-graphs of one step; uniform ones, or the prior's, during warm-up."""
@@ -372,6 +385,7 @@ class Search:
             "watched": self.watched,
             "done": self.done,
             "steps": self.steps,
+            "scale": asdict(self.scale),
             "generator": self.generator.get_state(),
             **random_states(),
         }
@@ -383,6 +397,7 @@ class Search:
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.done, self.steps, self.watched = state["done"], state["steps"], state["watched"]
+        self.scale = LossScale(**state.get("scale", {}))  # earlier versions had none
         self.generator.set_state(state["generator"])
         set_random_states(state)
 

@@ -58,17 +58,17 @@ class Unrolled:
     ) -> None:
         weights = [p for p in step.net.parameters() if p.requires_grad]
         rate = optimizer.param_groups[0]["lr"]
-        virtual = _backward(step.net, leaves, train, weights)
+        virtual = _backward(step, leaves, train, weights)
         moves = self._moves(weights, virtual, optimizer)
         with _moved(weights, moves, -rate):
-            found = _backward(step.net, leaves, step.objective, [*weights, *gates])
+            found = _backward(step, leaves, step.objective, [*weights, *gates])
         towards, direct = found[: len(weights)], found[len(weights) :]
         norm = nn.utils.get_total_norm([g for g in towards if g is not None])
         epsilon = self.epsilon / norm.clamp_min(1e-12)
         with _moved(weights, towards, epsilon):
-            ahead = _backward(step.net, leaves, train, gates)
+            ahead = _backward(step, leaves, train, gates)
         with _moved(weights, towards, -epsilon):
-            behind = _backward(step.net, leaves, train, gates)
+            behind = _backward(step, leaves, train, gates)
         for gate, g, plus, minus in zip(gates, direct, ahead, behind, strict=True):
             if g is not None and plus is not None and minus is not None:
                 g = g - (rate * (plus - minus) / (2 * epsilon)).to(g)
@@ -132,10 +132,10 @@ def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tenso
 
 
 def _backward(
-    net: nn.Module, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
+    step: AlphaStep, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Gradients of the mean objective to ``inputs``, none of them left behind."""
-    mean_backward(net, leaves, objective, inputs=[inputs for _ in leaves])
+    mean_backward(step.net, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
     found = [leaf.grad for leaf in inputs]
     for leaf in inputs:
         leaf.grad = None
