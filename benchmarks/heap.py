@@ -1,6 +1,6 @@
 """Search steps of a process that keeps its freed memory (`msgdas.heap`), next to one that leaves glibc as it is.
 
-    python benchmarks/heap.py [--rounds 8] [--threads 1]
+    python benchmarks/heap.py [--rounds 3] [--threads 1]
 
 Two processes a round, in turns; a ratio is that of their process times for the same steps, or of the peaks that these
 add to their memory. Below 1: keeping is the better.
@@ -22,27 +22,23 @@ from rich.progress import track
 
 from msgdas.bench.memory import peak
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.speed import Method, Setting, batch, in_turn, search_of
+from msgdas.bench.speed import Method, Setting, in_turn
 from msgdas.heap import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "heap.csv"
 SETTINGS = (Setting("nasbench201", 8, 1), Setting("nasbench201", 16, 5), Setting("darts", 8, 5))
-METHODS = (Method("random", "random"), Method("msgdas, K = 3", "msgdas", {"k": 3}), Method("darts", "darts"))
-STEPS = 8
+METHODS = (Method("random", "random"), Method("K = 3", "msgdas", {"k": 3}), Method("DARTS", "darts"))
 
 
 def child(given: str) -> None:
-    """Print the process time of a few steps of one configuration, and the MiB of its peak."""
+    """Print the process time of the steps of one configuration, and the MiB of their peak."""
     asked = json.loads(given)
     setting, method = Setting(**asked["setting"]), Method(**asked["method"])
     torch.set_num_threads(setting.threads)
     if asked["keep"]:
         keep_freed_memory()
-    mib = peak(setting, method)  # warms up, too
-    search, train, valid = search_of(method, setting), batch(setting), batch(setting)
     start = time.process_time()
-    for _ in range(STEPS):
-        search.step(train, valid)
+    mib = peak(setting, method)
     sys.stdout.write(json.dumps([time.process_time() - start, mib]))
 
 
@@ -57,7 +53,7 @@ def in_a_process(setting: Setting, method: Method, keep: bool) -> tuple[float, f
 def main() -> None:
     """Measure every configuration, print and write the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
@@ -68,7 +64,7 @@ def main() -> None:
             for turn in range(args.rounds):
                 by_kept = {k: in_a_process(setting, method, k == "kept") for k in in_turn(("kept", "given back"), turn)}
                 rounds.append([kept / back for kept, back in zip(by_kept["kept"], by_kept["given back"], strict=True)])
-            name = f"{setting.space} C={setting.channels}, {setting.cells} cells, {method.text}"
+            name = f"{setting.space} C={setting.channels} N={setting.cells}, {method.text}"
             rows += [Row(f"{name}: {what}", of) for what, of in zip(("time", "memory"), zip(*rounds), strict=True)]
     write_rows(args.out, rows, {"batch": 64, "threads": args.threads} | machine("cpu"))
     Console(width=80, highlight=False).print(to_table(rows, "freed memory kept"))

@@ -12,7 +12,7 @@ from torch.optim import Adam
 from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
-from msgdas.search.comparing import Exchange, compare, refuse_one
+from msgdas.search.comparing import Exchange, compare, ranked, refuse_one
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
 from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
@@ -43,6 +43,7 @@ GRADIENTS: dict[str, Hypergradient] = {
     "added": added,
     "probed": probed,
     "compare": compare,
+    "ranked": ranked,
     "exchange": Exchange(),
 }
 
@@ -51,7 +52,7 @@ def msgdas(
     net: nn.Module,
     *,
     k: int | None = None,
-    gradient: Literal["exchange", "compare", "probed", "picked", "added"] | None = None,
+    gradient: Literal["exchange", "ranked", "compare", "probed", "picked", "added"] | None = None,
     assignment: Literal["rank", "shuffle"] = "shuffle",
     weight_assignment: Literal["rank", "shuffle"] | None = None,
     normalise: Literal["remaining", "picks", "all"] = "remaining",
@@ -75,7 +76,8 @@ def msgdas(
     Args:
         k: number of sub-graphs K: the dial between cost and search quality; default: 3, or as many as the smallest
             choice has candidates.
-        gradient: of the alphas; default ``"compare"``, with K = 1 ``"probed"``.
+        gradient: of the alphas; default ``"compare"``, with K = 1 ``"probed"``. ``"ranked"`` goes with the assignment
+            ``"rank"``.
         assignment, normalise, reuse: see `GumbelTopK`.
         weight_assignment: of the weight steps; default: the same.
         warmup: fraction of the steps that train weights only, with uniform exclusive sub-graphs.
@@ -86,7 +88,7 @@ def msgdas(
             since in our short searches a teacher that knows less than its pupils made the result worse.
         temperature: of the distillation.
         guide_alpha_steps: also guide the losses of the alpha steps.
-        tau: temperature of the straight-through gates (without effect on ``"compare"``).
+        tau: temperature of the straight-through gates, of ``"probed"`` and ``"picked"``.
         alpha_lr: learning rate of the alphas, for a short search; 3e-4 … 3e-3 for 50 epochs and more.
         settings: everything else that `Search` takes.
     """
@@ -94,7 +96,7 @@ def msgdas(
     if k is None:
         k = min(3, *(len(same[0].labels) for same in choices(net).values()))
     gradient = gradient or ("compare" if k > 1 else "probed")
-    if gradient in ("compare", "exchange"):
+    if gradient in ("compare", "ranked", "exchange"):
         refuse_one(k, gradient)
     sampler = GumbelTopK(k, assignment, normalise, reuse)
     parts: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -14,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.errors import InputError
+from msgdas.methods import msgdas
 from msgdas.ops import DropBlockIdentity
 from msgdas.quiet import quiet
 from msgdas.samplers import Fixed, GumbelTopK, Softmax
-from msgdas.search.comparing import Exchange, compare
+from msgdas.search.comparing import Exchange, compare, ranked
 from msgdas.search.gradients import AlphaStep, first_order, mean_backward, probed
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
@@ -257,6 +259,56 @@ def test_compare_needs_two_single_paths():
         one.compare(GumbelTopK(1)(one.alphas))
     with pytest.raises(InputError, match=r"runs 4 candidates at 'c'"):
         one.compare(Softmax()(one.alphas) * 2)
+
+
+# ranked
+
+
+def ranked_gradient(one, draw, losses_K, memory):
+    """Of `ranked` where the k-th sub-graph has the k-th loss, whatever it is."""
+    given = iter(losses_K)
+    ranked(AlphaStep(one.net, one.alphas, draw, lambda: next(given), memory=memory))
+    return grads_of(one.alphas)[0]
+
+
+def test_ranked_does_not_credit_candidates_with_their_place():
+    one, memory = OneChoice(), {}
+    places = torch.tensor([1.0, 2.0, 4.0]).double()  # the first ones always win
+    for seed in range(5):
+        draw = GumbelTopK(3)(one.alphas, generator=seeded(seed))
+        assert not ranked_gradient(one, draw, places, memory).any()
+    draw = GumbelTopK(3)(one.alphas, generator=seeded())
+    given = iter(places)
+    compare(AlphaStep(one.net, one.alphas, draw, lambda: next(given)))
+    assert one.alphas["c"].grad.any()
+
+
+def test_ranked_is_compare_less_the_running_mean_of_the_advantages():
+    one, memory, usual = OneChoice(), {}, None
+    for seed in range(6):
+        draw = GumbelTopK(2)(one.alphas, generator=seeded(seed))
+        losses = torch.rand(2, generator=seeded(10 + seed)).double()
+        advantage = torch.stack([losses[0] - losses[1], losses[1] - losses[0]])
+        usual = advantage if usual is None else usual
+        p = one.alphas["c"].detach().softmax(-1)
+        scores = torch.stack([F.one_hot(torch.tensor(s["c"].active[0]), 4) - p for s in draw])
+        wanted = ((advantage - usual)[:, None] * scores).mean(0)
+        torch.testing.assert_close(ranked_gradient(one, draw, losses, memory), wanted, rtol=1e-12, atol=1e-12)
+        usual = 0.95 * usual + 0.05 * advantage
+
+
+def test_what_ranked_remembers_is_saved_with_the_search():
+    torch.manual_seed(0)
+    search = msgdas(small_net(1), gradient="ranked", warmup=0.0, steps=9)
+    for _ in range(2):
+        search.step((X, Y), (X, Y))
+    state, found = copy.deepcopy(search.state_dict()), []
+    assert state["memory"]["advantages"].shape == (3,)
+    for again in (search, msgdas(small_net(1), gradient="ranked", warmup=0.0, steps=9)):
+        again.load_state_dict(copy.deepcopy(state))
+        again.step((X, Y), (X, Y))
+        found.append(again.alphas.stack().detach())
+    assert torch.equal(*found)
 
 
 # exchange

@@ -12,7 +12,9 @@ from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep
 from msgdas.subgraph import SubGraph, select
 
-__all__ = ["Exchange", "compare", "log_prob", "refuse_one"]
+__all__ = ["Exchange", "compare", "log_prob", "ranked", "refuse_one"]
+
+MOMENTUM = 0.05  # of the mean advantages of `ranked`
 
 
 def compare(step: AlphaStep) -> None:
@@ -26,10 +28,27 @@ def compare(step: AlphaStep) -> None:
         InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
     """
     refuse_one(len(step.subgraphs), "compare")
-    with torch.no_grad():
-        losses_K = torch.stack([_evaluate(step, subgraph) for subgraph in step.subgraphs])
-    log_probs_K = torch.stack([log_prob(step.alphas, subgraph) for subgraph in step.subgraphs])
-    _compared(losses_K, log_probs_K).backward()  # type: ignore[no-untyped-call]
+    _reinforce(step, _advantages(_losses(step)))
+
+
+def ranked(step: AlphaStep) -> None:
+    """`compare` where each sub-graph is judged by what is usual for its place: its advantage over the others, less the
+    running mean of that of the k-th sub-graphs before it.
+
+    Of the assignment ``"rank"`` the first sub-graph is made of likely candidates, which the weights know best, and wins
+    against the others whatever it is; `compare` takes that for a merit of each of its candidates, and the likeliest
+    ones become certain before anything has been learned about them. Less what is usual there, only what makes this
+    first sub-graph better than other first ones is left. The first being a draw from ``softmax(a)``, its term follows
+    ``∇ E_p[L]``.
+
+    Raises:
+        InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
+    """
+    refuse_one(len(step.subgraphs), "ranked")
+    advantages_K = _advantages(_losses(step))
+    usual_K = step.memory.get("advantages", advantages_K).to(advantages_K)
+    step.memory["advantages"] = usual_K.lerp(advantages_K, MOMENTUM)
+    _reinforce(step, advantages_K - usual_K)
 
 
 @dataclass(frozen=True)
@@ -66,15 +85,30 @@ class Exchange:
                 swapped = [SubGraph({**first, name: other[name]}) for other in others]
                 losses = torch.stack([base, *(_evaluate(step, subgraph) for subgraph in swapped)])
             picks = [_only(name, subgraph[name].active) for subgraph in step.subgraphs]
-            terms.append(_compared(losses, step.alphas[name].log_softmax(-1)[picks]))
+            terms.append(_surrogate(_advantages(losses), step.alphas[name].log_softmax(-1)[picks]))
         torch.stack(terms).mean().backward()  # type: ignore[no-untyped-call]
 
 
-def _compared(losses_K: Tensor, log_probs_K: Tensor) -> Tensor:
-    """``Σ_k (L_k − mean of the other losses) · log prob_k / K``, a scalar."""
+def _losses(step: AlphaStep) -> Tensor:
+    """Of the sub-graphs, ``(K,)``, without grad."""
+    with torch.no_grad():
+        return torch.stack([_evaluate(step, subgraph) for subgraph in step.subgraphs])
+
+
+def _advantages(losses_K: Tensor) -> Tensor:
+    """``L_k − mean of the other losses``."""
     count = len(losses_K)
-    advantages_K = (losses_K - losses_K.mean()) * count / (count - 1)
+    return (losses_K - losses_K.mean()) * count / (count - 1)
+
+
+def _surrogate(advantages_K: Tensor, log_probs_K: Tensor) -> Tensor:
+    """``Σ_k advantage_k · log prob_k / K``, a scalar."""
     return (advantages_K.to(log_probs_K) * log_probs_K).mean()
+
+
+def _reinforce(step: AlphaStep, advantages_K: Tensor) -> None:
+    log_probs_K = torch.stack([log_prob(step.alphas, subgraph) for subgraph in step.subgraphs])
+    _surrogate(advantages_K, log_probs_K).backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_one(k: int, gradient: str) -> None:

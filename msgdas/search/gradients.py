@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -40,6 +40,7 @@ class AlphaStep:
         weight_optimizer: of the weights, at the learning rate of this step.
         generator: CPU generator of all that is drawn.
         scale: of losses in backward (`LossScale`).
+        memory: what a hypergradient keeps from step to step, by name; saved with the search.
     """
 
     net: nn.Module
@@ -51,6 +52,7 @@ class AlphaStep:
     weight_optimizer: Optimizer | None = None
     generator: torch.Generator | None = None
     scale: float = 1.0
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 Hypergradient = Callable[[AlphaStep], None]

@@ -147,7 +147,7 @@ class Search:
         self._weights = [p for p in net.parameters() if p.requires_grad]
         self.weight_optimizer = weight_optimizer(self._weights)
         self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
-        self.scale = LossScale.of(precision)
+        self.scale, self._memory = LossScale.of(precision), dict[str, Tensor]()
         self.steps, self.done = steps, 0
         self.watched: list[tuple[float, dict[str, Any]]] = []  # of each epoch: early_stop's measure, what it derives
         self._tracing = tracing(net)
@@ -236,6 +236,7 @@ class Search:
                     weight_optimizer=self.weight_optimizer,
                     generator=self.generator,
                     scale=self.scale.value,
+                    memory=self._memory,
                 )
             )
         self._move_alphas(seen, subgraphs)
@@ -386,6 +387,7 @@ class Search:
             "done": self.done,
             "steps": self.steps,
             "scale": asdict(self.scale),
+            "memory": dict(self._memory),
             "generator": self.generator.get_state(),
             **random_states(),
         }
@@ -397,7 +399,8 @@ class Search:
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.done, self.steps, self.watched = state["done"], state["steps"], state["watched"]
-        self.scale = LossScale(**state.get("scale", {}))  # earlier versions had none
+        self.scale = LossScale(**state.get("scale", {}))  # earlier versions had neither
+        self._memory = dict(state.get("memory", {}))
         self.generator.set_state(state["generator"])
         set_random_states(state)
 
