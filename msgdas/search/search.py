@@ -30,6 +30,7 @@ from msgdas.search.gradients import AlphaStep, Hypergradient, Parts, mean_backwa
 from msgdas.search.guidance import Guidance
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, at, cosine
+from msgdas.search.seen import Seen
 from msgdas.subgraph import SubGraph, cut, full, select
 
 __all__ = ["Batch", "Penalty", "Search"]
@@ -204,7 +205,7 @@ class Search:
         """
         if not self.net.training:  # a walk over all modules
             self.net.train()
-        seen = _Seen()
+        seen = Seen()
         if not self.warming_up and self.hypergradient is not None and valid is not None:
             self._alpha_step(valid, train, seen)
         joint = self.joint and not self.warming_up
@@ -214,9 +215,9 @@ class Search:
 
     def alpha_step(self, train: Batch, valid: Batch) -> None:
         """The first half of a `step` after the warm-up, by itself: what benchmarks time."""
-        self._alpha_step(valid, train, _Seen())
+        self._alpha_step(valid, train, Seen())
 
-    def _alpha_step(self, valid: Batch, train: Batch, seen: _Seen) -> None:
+    def _alpha_step(self, valid: Batch, train: Batch, seen: Seen) -> None:
         assert self.hypergradient is not None
         subgraphs = self.draw(self.sampler)
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
@@ -224,7 +225,7 @@ class Search:
         with quiet(self._tracing, drop=self.drop_in_alpha_steps):
             guided = self.guidance is not None and self.guidance.alpha_step
             objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
-            virtual = self._objective(train, _Seen(), "train", None)
+            virtual = self._objective(train, Seen(), "train", None)
             self.hypergradient(
                 AlphaStep(
                     self.net,
@@ -241,7 +242,7 @@ class Search:
             )
         self._move_alphas(seen, subgraphs)
 
-    def _move_alphas(self, seen: _Seen, subgraphs: list[SubGraph]) -> None:
+    def _move_alphas(self, seen: Seen, subgraphs: list[SubGraph]) -> None:
         """A step of the alphas by the gradients that they have, and the penalties'."""
         for penalty in self.penalties:
             penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
@@ -255,12 +256,12 @@ class Search:
                 self.after_alpha_step(self.alphas, before_CO, subgraphs)
         self.alpha_optimizer.zero_grad(set_to_none=True)
 
-    def _weight_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
+    def _weight_step(self, batch: Batch, seen: Seen) -> dict[str, float]:
         with torch.no_grad():
             subgraphs = self.draw(self.weight_sampler)
         return self._move_weights(batch, seen, subgraphs)
 
-    def _joint_step(self, batch: Batch, seen: _Seen) -> dict[str, float]:
+    def _joint_step(self, batch: Batch, seen: Seen) -> dict[str, float]:
         """Weights and alphas by one pass, through the same gates."""
         subgraphs = self.draw(self.sampler)
         leaves, push = cut(subgraphs)
@@ -269,7 +270,7 @@ class Search:
         self._move_alphas(seen, subgraphs)
         return means
 
-    def _move_weights(self, batch: Batch, seen: _Seen, subgraphs: list[SubGraph]) -> dict[str, float]:
+    def _move_weights(self, batch: Batch, seen: Seen, subgraphs: list[SubGraph]) -> dict[str, float]:
         guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
         teacher = self._teach(batch, seen) if guided else None
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
@@ -284,7 +285,7 @@ class Search:
         return means
 
     def _means(
-        self, seen: _Seen, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
+        self, seen: Seen, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
     ) -> tuple[dict[str, float], bool]:
         """The means of what was seen, and whether to step with gradients of these norms; one device sync.
 
@@ -309,14 +310,14 @@ class Search:
             return self.warmup_sampler(alphas, tau=1.0, generator=self.generator)
         return sampler(self.alphas, tau=at(self.tau, self.search_progress), generator=self.generator)
 
-    def _teach(self, batch: Batch, seen: _Seen) -> Tensor:
+    def _teach(self, batch: Batch, seen: Seen) -> Tensor:
         x, labels = batch
         with torch.no_grad(), quiet(self._tracing), select(self.net, full(self.alphas)):
             logits = torch.cat([self._logits(part) for part in self._parts(x)])
         seen.accuracy("teacher", logits, labels)
         return logits
 
-    def _objective(self, batch: Batch, seen: _Seen, part: str, teacher: Tensor | None) -> Parts:
+    def _objective(self, batch: Batch, seen: Seen, part: str, teacher: Tensor | None) -> Parts:
         """The loss on a batch, of the sub-graph selected at the moment."""
 
         def of(x: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
@@ -403,26 +404,6 @@ class Search:
         self._memory = dict(state.get("memory", {}))
         self.generator.set_state(state["generator"])
         set_random_states(state)
-
-
-class _Seen:
-    """Means of what a step saw, kept on the device until the step is over."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[Tensor]] = {}
-
-    def add(self, name: str, value: Tensor) -> None:
-        self._values.setdefault(name, []).append(value)
-
-    def accuracy(self, part: str, logits: Tensor, labels: Tensor) -> None:
-        if isinstance(logits, Tensor) and logits.ndim == 2 and not labels.is_floating_point():
-            self.add(f"{part}_accuracy", (logits.detach().argmax(-1) == labels).float().mean())
-
-    def means(self, more: Mapping[str, Tensor]) -> dict[str, float]:
-        """With ``more`` scalars at the end."""
-        means = [torch.stack(v).float().mean() for v in self._values.values()]
-        means += [value.float() for value in more.values()]
-        return dict(zip([*self._values, *more], torch.stack(means).tolist(), strict=True))
 
 
 def _set_lr(optimizer: Optimizer, lr: float) -> None:
