@@ -14,11 +14,12 @@ _LARGEST_BLOCKS = 1 << 30, 1 << 25  # bytes; older versions take the second only
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, for what it allocates next; the peak stays what it is.
+    """Let this process keep the memory that it frees, for what it allocates next.
 
     The C library of most Linux systems gives the maps of a training step back when they are freed, and the next step
-    gets them again page by page, each cleared by the system: 4 to 15 % of a step on a CPU (`benchmarks/heap.py`). The
-    command line calls this when it starts; a program of your own calls it once.
+    gets them again page by page, each cleared by the system. Kept, most steps on a CPU take 0.75 to 0.97 of the time;
+    the peak is the same but for the smallest networks, with some MiB more (`benchmarks/heap.py`). The command line
+    calls this when it starts; a program of your own calls it once.
 
     Returns:
         Whether the C library can do so: glibc.
