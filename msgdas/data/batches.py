@@ -5,11 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +19,6 @@ from msgdas.data.images import AnyImages, ImageFiles
 from msgdas.errors import InputError
 
 __all__ = ["Batches"]
-
-T = TypeVar("T")
 
 
 class Batches:
@@ -72,16 +68,11 @@ class Batches:
         """The batches of an epoch from index ``start``: ``(B, C, H, W)`` float32 channels_last, ``(B,)`` int64
         labels.
 
-        Of images in main memory each is made beside the step before it, by a thread; of files in several, by worker
-        processes. These end with the iterator, also when it is closed early.
+        Worker processes end with the iterator, also when it is closed early.
 
         Raises:
             InputError: a file cannot be read and is not to be left out, or no file can be read any more.
         """
-        batches = self._batches(epoch, start)
-        return batches if isinstance(self.images, ImageFiles) or self.device.type != "cpu" else _ahead(batches)
-
-    def _batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         with _signals_held():
             loaded = iter(self._loader(epoch, start))
         for pixels, labels, failures in loaded:
@@ -142,15 +133,6 @@ class _Epoch(Dataset[_Bytes]):
             if len(labels):
                 break
         return pixels, labels, failures
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """``items``, each made while the one before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -1,8 +1,5 @@
 """Laws of the data path."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -33,36 +30,6 @@ def test_batches_are_a_function_of_seed_epoch_and_index():
         assert torch.equal(y, y_late)
     assert not torch.equal(whole[0][0], next(make().epoch(4))[0])
     assert not torch.equal(whole[0][0], next(make(1).epoch(3))[0])
-
-
-def test_a_batch_is_made_while_the_one_before_is_in_use(monkeypatch):
-    made, threads = [], set()
-
-    def watched(pixels, *rest):
-        made.append(len(pixels))
-        threads.add(threading.current_thread())
-        if len(made) == 4:
-            raise InputError("the fourth")
-        return normalise(pixels, *rest)
-
-    monkeypatch.setattr("msgdas.data.batches.normalise", watched)
-    epoch = batches(images()).epoch(0)
-    assert not made
-    next(epoch)
-    for _ in range(500):
-        if len(made) == 2:
-            break
-        time.sleep(0.01)
-    assert made == [8, 8]
-    next(epoch)
-    next(epoch)
-    with pytest.raises(InputError, match="the fourth"):
-        next(epoch)
-    assert threading.main_thread() not in threads
-    left = batches(images()).epoch(0)
-    next(left)
-    left.close()
-    assert not threads & set(threading.enumerate())
 
 
 def test_an_epoch_holds_every_image_once():
