@@ -9,11 +9,10 @@ add to their memory. Below 1: keeping is the better.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import time
-from dataclasses import asdict, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -30,24 +29,20 @@ SETTINGS = (Setting("nasbench201", 8, 1), Setting("nasbench201", 16, 5), Setting
 METHODS = (Method("random", "random"), Method("K = 3", "msgdas", {"k": 3}), Method("DARTS", "darts"))
 
 
-def child(given: str) -> None:
-    """Print the process time of the steps of one configuration, and the MiB of their peak."""
-    asked = json.loads(given)
-    setting, method = Setting(**asked["setting"]), Method(**asked["method"])
+def steps(setting: Setting, method: Method, keep: bool) -> tuple[float, float]:
+    """The process time of the steps of one configuration, and the MiB of their peak; once, in a fresh process."""
     torch.set_num_threads(setting.threads)
-    if asked["keep"]:
+    if keep:
         keep_freed_memory()
     start = time.process_time()
     mib = peak(setting, method)
-    sys.stdout.write(json.dumps([time.process_time() - start, mib]))
+    return time.process_time() - start, mib
 
 
 def in_a_process(setting: Setting, method: Method, keep: bool) -> tuple[float, float]:
-    """What `child` prints."""
-    given = json.dumps({"setting": asdict(setting), "method": asdict(method), "keep": keep})
-    done = subprocess.run([sys.executable, __file__, given], check=True, capture_output=True, text=True)
-    seconds, mib = json.loads(done.stdout)
-    return seconds, mib
+    """`steps` in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(steps, setting, method, keep).result()
 
 
 def main() -> None:
@@ -71,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    child(sys.argv[1]) if len(sys.argv) == 2 and sys.argv[1].startswith("{") else main()
+    main()

@@ -88,7 +88,7 @@ def msgdas(
             since in our short searches a teacher that knows less than its pupils made the result worse.
         temperature: of the distillation.
         guide_alpha_steps: also guide the losses of the alpha steps.
-        tau: temperature of the straight-through gates, of ``"probed"`` and ``"picked"``.
+        tau: temperature of the straight-through gates, which the comparing gradients do not look at.
         alpha_lr: learning rate of the alphas, for a short search; 3e-4 … 3e-3 for 50 epochs and more.
         settings: everything else that `Search` takes.
     """

@@ -49,6 +49,6 @@ def naive(net: nn.Module, **settings: Any) -> Search:
 
 def _everything(step: AlphaStep) -> None:
     leaves, push = cut(step.subgraphs)
-    mean_backward(step.net, leaves, step.objective)
+    mean_backward(step.net, leaves, step.objective, scale=step.scale)
     push()
     step.net.zero_grad(set_to_none=True)
