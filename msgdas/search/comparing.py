@@ -38,8 +38,8 @@ def ranked(step: AlphaStep) -> None:
     Of the assignment ``"rank"`` the first sub-graph is made of likely candidates, which the weights know best, and wins
     against the others whatever it is; `compare` takes that for a merit of each of its candidates, and the likeliest
     ones become certain before anything has been learned about them. Less what is usual there, only what makes this
-    first sub-graph better than other first ones is left. It stays a biased estimate of ``∇ E_p[L]``: the first is a draw
-    from ``softmax(a)``, but the losses that it is compared with are of what it left to the others.
+    first sub-graph better than other first ones is left. It stays a biased estimate of ``∇ E_p[L]``: the first is a
+    draw from ``softmax(a)``, but the losses that it is compared with are of what it left to the others.
 
     Raises:
         InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
