@@ -68,14 +68,21 @@ class Choice(nn.Module):
     def mix(self, inputs: Sequence[Tensor]) -> Tensor:
         """Sum of the active candidates, each on its own input, weighted by the gate."""
         active, gate = self.active(), self.gate
-        if gate is None or (len(active) == 1 and not _learns(gate)):  # a gate of exactly 1 costs nothing
-            return total([alone(self._candidate(i), inputs[i]) for i in active])
-        if len(active) == 1:
+        if gate is not None and len(active) > 1:
+            return self._weighted(inputs, gate)
+        if gate is not None and _learns(gate):
             return self._through_gate(active[0], inputs, gate)
-        return self._weighted(inputs, gate)
+        running = self._running(active)
+        return total([alone(self._candidate(i), inputs[i]) for i in running])  # a gate of exactly 1 costs nothing
 
     def _candidate(self, i: int) -> nn.Module:
         return self.candidates._modules[str(i)]  # an index into the list takes ten times as long
+
+    def _running(self, active: Sequence[int]) -> Sequence[int]:
+        """Those of the active candidates that are worth running: not `is_zero`, if others are left."""
+        if len(active) == 1:
+            return active
+        return [i for i in active if not is_zero(self._candidate(i))] or active
 
     def _weighted(self, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
@@ -97,9 +104,8 @@ class Choice(nn.Module):
             return self._sum(gate, inputs)
 
     def _sum(self, gate: Gate, inputs: Sequence[Tensor]) -> Tensor:
-        running = [i for i in gate.active if not isinstance(self._candidate(i), Zero)]  # its gate has the gradient 0
         weights, result = gate.weights.unbind(), None
-        for i in running or gate.active:
+        for i in self._running(gate.active):  # the gate of what is zero has the gradient 0
             result = add_weighted(result, self._candidate(i), inputs[i], weights[i])
         assert result is not None
         return result
@@ -122,7 +128,7 @@ class MixedOp(Choice):
     """One input, several operations: ``y = Σ_i w_i · o_i(x)`` over the active candidates."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix([x] * len(self.candidates))
+        return self.mix([x] * len(self.labels))
 
 
 class MixedInput(Choice):
@@ -177,8 +183,9 @@ def is_zero(module: nn.Module) -> bool:
     which only such run."""
     if not isinstance(module, Choice):
         return isinstance(module, Zero)
-    probing = module.gate is not None and (module.gate.probe or module.gate.added)
-    return not probing and all(is_zero(module.candidates[i]) for i in module.active())
+    if module.gate is not None and (module.gate.probe or module.gate.added):
+        return False
+    return all(is_zero(module._candidate(i)) for i in module.active())
 
 
 def total(outputs: list[Tensor]) -> Tensor:

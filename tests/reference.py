@@ -23,6 +23,12 @@ def small_net(cells):
     return nasbench201.supernet(channels=2, cells=cells, classes=3, image_size=8).double()
 
 
+def every_edge(cell):
+    """What a NAS-Bench-201 cell runs by node, if it runs everything."""
+    ends = list(zip(nasbench201.EDGES, cell.edges, strict=True))
+    return {node: [(s, edge) for (s, t), edge in ends if t == node] for node in (1, 2, 3)}
+
+
 def alphas_of(net):
     return Alphas.of(net, init=0.5, generator=seeded()).double()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference import every_edge
 
 from msgdas.alphas import Alphas
 from msgdas.choice import choices
@@ -138,28 +139,44 @@ def test_nodes_that_do_not_reach_the_output_are_not_computed_in_training(text, s
     subgraphs = Fixed(from_string(text))(Alphas.of(net).double())
     if not searched:
         net = discretize(net, from_string(text))
-    computed, traces, x = [], [], torch.randn(2, 3, 8, 8).double()
-    for wanted in (Cell._wanted, lambda edges: {1, 2, 3}):
-        monkeypatch.setattr(Cell, "_wanted", staticmethod(lambda e, w=wanted: computed.append(w(e)) or computed[-1]))
+    assert set(first_cell(net, subgraphs[0] if searched else {})) == DEAD[text]
+    traces, x = [], torch.randn(2, 3, 8, 8).double()
+    for edges_into in (Cell._edges_into, every_edge):
+        monkeypatch.setattr(Cell, "_edges_into", edges_into)
         (leaf,), _ = cut(subgraphs)
         net.zero_grad(set_to_none=True)
         with select(net, leaf if searched else {}):
             logits = net(x)
             logits.square().sum().backward()
         traces.append([logits, *(p.grad for p in net.parameters()), *(gate.weights.grad for gate in leaf.values())])
-    assert computed[0] == DEAD[text]
     for found, plain in zip(*traces, strict=True):
-        assert (found is None) == (plain is None)
-        assert found is None or torch.equal(found, plain)
+        if found is None:  # a gate that did not run, or weights that nothing asked
+            assert plain is None or not plain.any()
+        else:
+            assert torch.equal(found, plain)
+
+
+def first_cell(net, subgraph):
+    cell = next(m for m in net.modules() if isinstance(m, Cell))
+    with select(net, subgraph):
+        return cell._edges_into()
+
+
+@pytest.mark.parametrize("text", [CONV, *DEAD])
+def test_none_is_not_computed(text):
+    net = supernet(channels=4, cells=1, image_size=8)
+    (subgraph,) = Fixed(from_string(text))(Alphas.of(net))
+    running = [(source, node) for node, edges in first_cell(net, subgraph).items() for source, _ in edges]
+    assert all(from_string(text)[f"cell/{s}-{t}"] != ("none",) for s, t in running)
 
 
 def test_what_is_probed_is_computed():
     net = supernet(channels=4, cells=1, image_size=8)
     subgraphs = Fixed(from_string("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))(Alphas.of(net))
-    cell = next(m for m in net.modules() if isinstance(m, Cell))
-    for others, wanted in ((None, {3}), ("probed", {1, 2, 3}), ("added", {1, 2, 3})):
+    for others, edges in ((None, 0), ("probed", 6), ("added", 6)):
         (leaf,), _ = cut(subgraphs, others=others)
+        assert sum(len(each) for each in first_cell(net, leaf).values()) == edges
         with select(net, leaf):
-            assert cell._wanted(list(zip(EDGES, cell.edges, strict=True))) == wanted
             net(torch.randn(2, 3, 8, 8)).sum().backward()
-        assert leaf["cell/0-3"].weights.grad[[*OPERATIONS].index("none")] == 0
+        grad = leaf["cell/0-3"].weights.grad
+        assert grad is None if others is None else grad[[*OPERATIONS].index("none")] == 0

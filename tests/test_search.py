@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from reference import every_edge
 from torch import nn
 from torch.nn import functional as F
 
@@ -63,7 +64,7 @@ class Recorded:
 @pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
 def test_only_weight_steps_of_modules_that_ran_reach_running_statistics(gradient, monkeypatch):
     """Teacher, alpha step, probes and evaluation leave BatchNorm alone; DropBlock is on only in the weight step."""
-    monkeypatch.setattr(nasbench201.Cell, "_wanted", staticmethod(lambda edges: {1, 2, 3}))  # all that is drawn runs
+    monkeypatch.setattr(nasbench201.Cell, "_edges_into", every_edge)  # all that is drawn runs
     net = supernet()
     search = methods.msgdas(
         net, k=2, gradient=gradient, warmup=0, guidance=1.0, guide_alpha_steps=True, steps=3, drop=0.5

@@ -32,7 +32,13 @@ def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
 def one_path_each(alphas: Alphas, picks: Tensor, weights: Tensor) -> list[SubGraph]:
     """``picks`` ``(K, C)`` and gate weights ``(K, C, O)`` as K single-path sub-graphs."""
     sizes = [len(alphas.labels[name]) for name in alphas.names]
+    widest = weights.shape[-1]
     return [
-        SubGraph({n: Gate((i,), w[:o]) for n, i, w, o in zip(alphas.names, row, rows, sizes, strict=True)})
+        SubGraph(
+            {
+                n: Gate((i,), w if o == widest else w[:o])  # a slice costs more than the rest of a gate
+                for n, i, w, o in zip(alphas.names, row, rows, sizes, strict=True)
+            }
+        )
         for row, rows in zip(picks.tolist(), (w.unbind(0) for w in weights.unbind(0)), strict=True)
     ]

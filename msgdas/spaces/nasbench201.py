@@ -4,8 +4,9 @@ edges."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from msgdas.choice import MixedOp, is_zero, total
@@ -37,22 +38,24 @@ class Cell(nn.Module):
         self.edges = nn.ModuleList(edge(f"cell/{source}-{target}", channels) for source, target in EDGES)
 
     def forward(self, x: Tensor) -> Tensor:
-        edges = list(zip(EDGES, self.edges, strict=True))
-        wanted = self._wanted(edges) if self.training else {1, 2, 3}  # in evaluation all, as the table counts
         nodes = {0: x}
         with sharing():
-            for node in sorted(wanted):
-                nodes[node] = total([edge(nodes.get(s, x)) for (s, t), edge in edges if t == node])
+            for node, edges in sorted(self._edges_into().items()):
+                outputs = [edge(nodes[source]) for source, edge in edges]
+                nodes[node] = total(outputs) if outputs else torch.zeros_like(x)
         return nodes[3]
 
-    @staticmethod
-    def _wanted(edges: Sequence[tuple[tuple[int, int], nn.Module]]) -> set[int]:
-        """The nodes that reach the output: not those from which only ``none`` leads on."""
-        wanted = {3}
-        for (source, target), edge in reversed(edges):
-            if target in wanted and not is_zero(edge):
-                wanted.add(source)
-        return wanted - {0}
+    def _edges_into(self) -> dict[int, list[tuple[int, nn.Module]]]:
+        """The edges that run, with their sources, by node: not ``none``, nor what does not reach the output."""
+        into: dict[int, list[tuple[int, nn.Module]]] = {3: []}
+        if not self.training:  # in evaluation all nodes, as the table counts
+            into |= {1: [], 2: []}
+        for (source, node), edge in zip(reversed(EDGES), reversed(self.edges), strict=True):
+            if node in into and not is_zero(edge):
+                into[node].insert(0, (source, edge))
+                if source:
+                    into.setdefault(source, [])
+        return into
 
 
 class Reduction(nn.Module):
