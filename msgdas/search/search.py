@@ -134,7 +134,7 @@ class Search:
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.alphas = Alphas.of(net, generator=self.generator).to(device)
-        self.prior = prior
+        self.prior, self._uniform = prior, self.alphas.uniform()
         if prior:
             prior.begin(self.alphas)
         self.sampler = sampler
@@ -162,6 +162,7 @@ class Search:
         """Move network, alphas and optimizer states, the network in the device's `layout`."""
         self.net.to(device, memory_format=layout(device))  # type: ignore[call-overload]
         self.alphas.to(device)
+        self._uniform.to(device)
         for optimizer in (self.weight_optimizer, self.alpha_optimizer):
             for p, state in optimizer.state.items():  # fused kernels read parameter and state in the same order
                 for key, value in state.items():
@@ -306,7 +307,7 @@ class Search:
     def draw(self, sampler: Sampler) -> list[SubGraph]:
         """The sub-graphs of one step; uniform ones, or the prior's, during warm-up."""
         if self.warming_up:
-            alphas = self.alphas if self.prior else self.alphas.uniform()
+            alphas = self.alphas if self.prior else self._uniform
             return self.warmup_sampler(alphas, tau=1.0, generator=self.generator)
         return sampler(self.alphas, tau=at(self.tau, self.search_progress), generator=self.generator)
 
