@@ -1,16 +1,16 @@
-"""The operations that are ours beside PyTorch's own: ratios of process time, interleaved in one process.
+"""The operations that are ours beside PyTorch's own: ratios of times, interleaved in one process.
 
-    python benchmarks/operations.py [--rounds 15] [--threads 1]
+    python benchmarks/operations.py [--rounds 15] [--threads 1 2] [--clock wall]
 
-Shapes of the DARTS space at 8 channels and 32 pixels, batch 64, channels_last. Below 1: ours is the faster.
+Shapes of the DARTS space at 8 channels and 32 pixels, and for BatchNorm of larger ones, batch 64, channels_last. Below
+1: ours is the faster.
 Depthwise k/s/d: kernel, stride, dilation.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,61 +18,82 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.ops import AvgPool3x3
+from msgdas.bench.speed import CLOCKS
+from msgdas.heap import keep_freed_memory
+from msgdas.ops import AvgPool3x3, BatchNorm2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
 SHAPES = ((8, 32), (16, 16), (32, 8))  # channels, side
+FOLDED = ((4, 32), (8, 32), (8, 16), (12, 32), (24, 32), (36, 32))  # that our BatchNorm takes
 CONVOLUTIONS = ((3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))
 
 Operation = Callable[[Tensor], Tensor]
 
 
-def forward_and_backward(operation: Operation, x: Tensor, grad: Tensor) -> tuple[float, float]:
-    """Process times; the backward is that of input and weights."""
-    start = time.process_time()
+def forward_and_backward(operation: Operation, x: Tensor, grad: Tensor, clock: str) -> tuple[float, float]:
+    """Times; the backward is that of input and weights."""
+    now = CLOCKS[clock]
+    start = now()
     y = operation(x)
-    middle = time.process_time()
+    middle = now()
     torch.autograd.backward(y, grad)
-    return middle - start, time.process_time() - middle
+    return middle - start, now() - middle
 
 
 def ratios(
-    ours: Operation, theirs: Operation, channels: int, side: int, rounds: int
+    ours: Operation, theirs: Operation, channels: int, side: int, rounds: int, clock: str
 ) -> tuple[list[float], list[float]]:
     """Of the forwards and of the backwards."""
     x = torch.randn(64, channels, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn_like(ours(x))
     found: tuple[list[float], list[float]] = [], []
     for turn in range(-2, rounds):  # the first ones warm up
-        times = zip(found, forward_and_backward(ours, x, grad), forward_and_backward(theirs, x, grad), strict=True)
-        for values, a, b in times:
+        both = (forward_and_backward(operation, x, grad, clock) for operation in (ours, theirs))
+        for values, a, b in zip(found, *both, strict=True):
             if turn >= 0:
                 values.append(a / b)
     return found
 
 
-def main() -> None:
-    """Measure every operation at every shape, print and write the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rows = []
+def measure(rounds: int, clock: str) -> Iterator[Row]:
+    """Every operation at every shape."""
+    for channels, side in FOLDED:
+        both = ratios(BatchNorm2d(channels), nn.BatchNorm2d(channels), channels, side, rounds, clock)
+        yield from _rows("BatchNorm", both, channels, side)
     for channels, side in SHAPES:
-        shape = f"{channels} × {side} px"
         pooling = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
-        both = ratios(AvgPool3x3(), pooling, channels, side, args.rounds)
-        rows += [Row(f"average pooling, {part}, {shape}", of) for part, of in zip(("fwd", "bwd"), both, strict=True)]
+        yield from _rows(
+            "average pooling", ratios(AvgPool3x3(), pooling, channels, side, rounds, clock), channels, side
+        )
         for kernel, stride, dilation in CONVOLUTIONS:
             ours = DepthwiseConv2d(channels, kernel, stride, dilation)
             padding = dilation * (kernel // 2)
             plain = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, channels, bias=False)
-            _, backward = ratios(ours, plain, channels, side, args.rounds)
-            rows.append(Row(f"depthwise {kernel}/{stride}/{dilation}, bwd, {shape}", backward))
-    write_rows(args.out, rows, {"batch": 64, "threads": args.threads} | machine("cpu"))
+            both = ratios(ours, plain, channels, side, rounds, clock)
+            yield from list(_rows(f"depthwise {kernel}/{stride}/{dilation}", both, channels, side))[1:]
+
+
+def _rows(name: str, both: tuple[list[float], list[float]], channels: int, side: int) -> Iterator[Row]:
+    threads = torch.get_num_threads()
+    for part, values in zip(("fwd", "bwd"), both, strict=True):
+        yield Row(f"{name}, {part}, {channels} × {side} px, threads {threads}", values)
+
+
+def main() -> None:
+    """Measure, print and write the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
+    rows: list[Row] = []
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        rows += measure(args.rounds, args.clock)
+    write_rows(args.out, rows, {"batch": 64, "clock": args.clock} | machine("cpu"))
     Console(width=80, highlight=False).print(to_table(rows, "operations"))
 
 

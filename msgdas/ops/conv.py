@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgdas.ops.depthwise import DepthwiseConv2d
+from msgdas.ops.norm import BatchNorm2d
 
 __all__ = ["FactorizedReduce", "dil_conv", "relu_conv_bn", "sep_conv", "wide_conv"]
 
@@ -16,7 +17,7 @@ def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, *, affine:
     return nn.Sequential(
         nn.ReLU(),  # never in place: the input is shared by the other candidates and edges
         nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(c_out, affine=affine),
+        BatchNorm2d(c_out, affine=affine),
     )
 
 
@@ -26,7 +27,7 @@ def dil_conv(channels: int, kernel: int, stride: int = 1, *, dilation: int = 2, 
         nn.ReLU(),
         DepthwiseConv2d(channels, kernel, stride, dilation),
         nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
+        BatchNorm2d(channels, affine=affine),
     )
 
 
@@ -44,7 +45,7 @@ def wide_conv(channels: int, kernel: int, stride: int = 1, *, affine: bool = Tru
         nn.ReLU(),
         nn.Conv2d(channels, channels, (1, kernel), (1, stride), (0, kernel // 2), bias=False),
         nn.Conv2d(channels, channels, (kernel, 1), (stride, 1), (kernel // 2, 0), bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
+        BatchNorm2d(channels, affine=affine),
     )
 
 
@@ -63,7 +64,7 @@ class FactorizedReduce(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.second = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.norm = nn.BatchNorm2d(c_out, affine=affine)
+        self.norm = BatchNorm2d(c_out, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x, (height, width) = x.relu(), x.shape[2:]

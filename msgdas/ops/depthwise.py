@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msgdas.ops.backward import wanted
+
 __all__ = ["DepthwiseConv2d"]
 
 
@@ -40,19 +42,9 @@ class _Dilated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_input = _of_input(grad, x, weight, ctx.stride, ctx.dilation) if _wanted(ctx, 0) else None
-        of_weight = _of_weight(grad, x, weight, ctx.stride, ctx.dilation) if _wanted(ctx, 1) else None
+        of_input = _of_input(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 0) else None
+        of_weight = _of_weight(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 1) else None
         return of_input, of_weight, None, None
-
-
-def _wanted(ctx: Any, i: int) -> bool:
-    """Whether this backward needs the gradient of argument ``i``: an alpha step asks for no weight gradient."""
-    if not ctx.needs_input_grad[i]:
-        return False
-    try:
-        return torch._C._will_engine_execute_node(ctx.next_functions[i][0])
-    except RuntimeError:  # not told for a leaf inside autograd.grad
-        return True
 
 
 def _padding(weight: Tensor, dilation: int) -> int:

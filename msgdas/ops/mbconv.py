@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-__all__ = ["InvertedResidual"]
+from msgdas.ops.norm import BatchNorm2d
+
+__all__ = ["InvertedResidual", "conv_norm_activation"]
+
+conv_norm_activation = partial(Conv2dNormActivation, norm_layer=BatchNorm2d)
 
 
 class InvertedResidual(nn.Module):
@@ -30,11 +36,11 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = c_in * expansion
-        widen = [Conv2dNormActivation(c_in, hidden, 1, activation_layer=activation)] if expansion > 1 else []
+        widen = [conv_norm_activation(c_in, hidden, 1, activation_layer=activation)] if expansion > 1 else []
         self.layers = nn.Sequential(  # the activations are in place: each on its BatchNorm's output, never on x
             *widen,
-            Conv2dNormActivation(hidden, hidden, kernel, stride, groups=hidden, activation_layer=activation),
-            Conv2dNormActivation(hidden, c_out, 1, activation_layer=None),
+            conv_norm_activation(hidden, hidden, kernel, stride, groups=hidden, activation_layer=activation),
+            conv_norm_activation(hidden, c_out, 1, activation_layer=None),
         )
         self.residual = stride == 1 and c_in == c_out
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from msgdas.ops.norm import BatchNorm2d
+
 __all__ = ["Noise", "Projection", "Zero"]
 
 
@@ -44,7 +46,7 @@ class Projection(nn.Module):
         super().__init__()
         self.stride = stride
         self.conv = nn.Conv2d(c_in, c_out, 1, bias=False)
-        self.norm = nn.BatchNorm2d(c_out)
+        self.norm = BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x[:, :, :: self.stride, :: self.stride]))

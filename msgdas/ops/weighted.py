@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
+from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
 
 __all__ = ["add_weighted", "alone", "dense", "in_one_piece", "plus", "sharing", "weighted_norm"]
@@ -23,6 +23,7 @@ __all__ = ["add_weighted", "alone", "dense", "in_one_piece", "plus", "sharing", 
 T = TypeVar("T")
 
 _POOLS = nn.AvgPool2d, AvgPool3x3, nn.MaxPool2d
+_NORMS = nn.BatchNorm2d, BatchNorm2d
 
 
 class _Innermost(local):  # a thread for each replica of nn.DataParallel
@@ -139,46 +140,44 @@ def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNor
     if type(candidate) is not nn.Sequential or len(candidate) < 2 or _hooked(candidate):
         return [], None
     *layers, norm = candidate
-    if type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None and not _hooked(norm):
+    if (
+        isinstance(norm, nn.BatchNorm2d)
+        and type(norm) in _NORMS
+        and norm.training
+        and norm.momentum is not None
+        and not _hooked(norm)
+    ):
         return layers, norm
     return [], None
 
 
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
     """``weight · norm(x)``."""
-    mean, var = _running(norm)
+    mean, var = running(norm)
     weight = weight.to(_precision(x) if norm.running_mean is None else norm.running_mean.dtype)  # a kernel wants one
     # contiguous: PyTorch 2.14.1 misreads an expanded weight in the backward of channels_last on a CPU
     scale = weight.expand(x.shape[1]).contiguous() if norm.weight is None else weight * norm.weight
     shift = None if norm.bias is None else weight * norm.bias
-    return F.batch_norm(x, mean, var, scale, shift, True, norm.momentum or 0.0, norm.eps)
+    return batch_norm(x, mean, var, scale, shift, norm.momentum or 0.0, norm.eps)
 
 
 def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """``norm(pool(x))`` without affine, computed once for all; each norm keeps running statistics of its own."""
     y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_opening(pool, x), norm.eps))
-    for running, found in zip(_running(norm), (mean, var), strict=True):
-        if running is not None:
-            running.lerp_(found.to(running.dtype), norm.momentum or 0.0)
+    for kept, found in zip(running(norm), (mean, var), strict=True):
+        if kept is not None:
+            kept.lerp_(found.to(kept.dtype), norm.momentum or 0.0)
     return y
 
 
 def _batch_norm(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """``x`` normalised; its mean and its unbiased variance per channel."""
     mean, var = torch.zeros(2, x.shape[1], dtype=_precision(x), device=x.device)
-    return F.batch_norm(x, mean, var, None, None, True, 1.0, eps), mean, var
+    return batch_norm(x, mean, var, None, None, 1.0, eps), mean, var
 
 
 def _precision(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _running(norm: nn.BatchNorm2d) -> tuple[Tensor | None, Tensor | None]:
-    """The mean and variance that a forward of ``norm`` in training updates, one forward more counted."""
-    if not norm.track_running_stats or norm.num_batches_tracked is None:
-        return None, None
-    norm.num_batches_tracked.add_(1)
-    return norm.running_mean, norm.running_var
 
 
 def _hooked(module: nn.Module) -> bool:

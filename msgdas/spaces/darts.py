@@ -18,7 +18,7 @@ from msgdas.derive import top_edges
 from msgdas.discretize import KeptInputs
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
-from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
+from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
 from msgdas.ops.weighted import dense, sharing
@@ -207,10 +207,10 @@ class AuxiliaryHead(nn.Sequential):
             nn.ReLU(),
             nn.AvgPool2d(kernel, side - kernel),
             nn.Conv2d(channels, 128, 1, bias=False),
-            nn.BatchNorm2d(128),
+            BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            nn.BatchNorm2d(768),
+            BatchNorm2d(768),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(768, classes),
@@ -228,7 +228,7 @@ def _stem(in_channels: int, channels: int, strides: Sequence[int]) -> tuple[nn.M
 
 
 def _conv_bn(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out))
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), BatchNorm2d(c_out))
 
 
 # ------------------------------------------------------------------------- search
@@ -302,7 +302,7 @@ def _candidate(label: str, channels: int, stride: int) -> nn.Module:
     if label == "skip_connect" and stride == 1:
         return DropBlockIdentity()
     operation = OPERATIONS[label](channels, stride, False)
-    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in label else operation
+    return nn.Sequential(operation, BatchNorm2d(channels, affine=False)) if "pool" in label else operation
 
 
 def _cell_of(kind: str, kept: Mapping[str, tuple[str, ...]]) -> Cell:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
 from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual
+from msgdas.ops.mbconv import conv_norm_activation
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
 
@@ -72,7 +72,7 @@ def _net(
 ) -> LayerNet:
     stride, places = plan(channels, cells, image_size)
     stem = nn.Sequential(
-        Conv2dNormActivation(in_channels, channels, 3, stride, activation_layer=nn.ReLU6),
+        conv_norm_activation(in_channels, channels, 3, stride, activation_layer=nn.ReLU6),
         InvertedResidual(channels, places[0].c_in, 3, 1),
     )
     return LayerNet("mbconv", stem, places, operation, features=40 * channels, classes=classes, activation=nn.ReLU6)

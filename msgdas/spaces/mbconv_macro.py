@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
-from torchvision.ops import Conv2dNormActivation
 
 from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual, Projection
+from msgdas.ops.mbconv import conv_norm_activation
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
 
@@ -54,7 +54,7 @@ def _net(
     halvings, places = plan(channels, image_size)
     stem = nn.Sequential()
     for _ in range(max(1, halvings)):
-        stem.append(Conv2dNormActivation(in_channels, channels, 3, 2 if halvings else 1))
+        stem.append(conv_norm_activation(in_channels, channels, 3, 2 if halvings else 1))
         in_channels = channels
     return LayerNet(
         "mbconv-macro", stem, places, operation, features=40 * channels, classes=classes, activation=nn.ReLU

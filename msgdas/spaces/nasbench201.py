@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msgdas.choice import MixedOp, is_zero, total
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.partial import on_part
 from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
@@ -93,7 +93,7 @@ class NasBench201(nn.Module):
                 layers.append(Reduction(width // 2, width))
             layers += [Cell(width, edge) for _ in range(cells)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Sequential(BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
     for halving in range(max(1, halvings)):
         stride = 2 if halvings else 1
         layers += [nn.ReLU()] if halving else []
-        layers += [nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)]
+        layers += [nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)]
         in_channels = channels
     return nn.Sequential(*layers)
 
