@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
 from msgdas.heap import keep_freed_memory
-from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
@@ -63,14 +63,14 @@ def measure(rounds: int, clock: str) -> Iterator[Row]:
         yield from _rows("BatchNorm", both, channels, side)
     for channels, side in SHAPES:
         pooling = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
-        yield from _rows(
-            "average pooling", ratios(AvgPool3x3(), pooling, channels, side, rounds, clock), channels, side
-        )
+        for name, ours, theirs in (("3 × 3", AvgPool3x3(), pooling), ("2 × 2", AvgPool2x2(), nn.AvgPool2d(2))):
+            both = ratios(ours, theirs, channels, side, rounds, clock)
+            yield from _rows(f"pooling {name}", both, channels, side)
         for kernel, stride, dilation in CONVOLUTIONS:
-            ours = DepthwiseConv2d(channels, kernel, stride, dilation)
+            depthwise = DepthwiseConv2d(channels, kernel, stride, dilation)
             padding = dilation * (kernel // 2)
             plain = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, channels, bias=False)
-            both = ratios(ours, plain, channels, side, rounds, clock)
+            both = ratios(depthwise, plain, channels, side, rounds, clock)
             yield from list(_rows(f"depthwise {kernel}/{stride}/{dilation}", both, channels, side))[1:]
 
 

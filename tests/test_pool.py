@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from msgdas.ops import AvgPool3x3
+from msgdas.ops import AvgPool2x2, AvgPool3x3
 from msgdas.ops import pool as pooling
 
 
@@ -35,11 +35,28 @@ def test_second_derivatives_are_right(stride):
     assert torch.autograd.gradgradcheck(lambda x: AvgPool3x3(stride)(x).square(), x)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 6, 6), (1, 8, 2, 4), (2, 3, 7, 5), (1, 3, 6, 5)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_halving_is_that_of_pytorch(shape, channels_last):
+    x = torch.randn(shape, dtype=torch.float64)
+    x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
+    y, like = AvgPool2x2()(x), F.avg_pool2d(x, 2)
+    torch.testing.assert_close(y, like, rtol=1e-14, atol=1e-14)
+    assert y.stride() == like.stride()
+    grad = torch.randn_like(y)
+    found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
+    torch.testing.assert_close(found, wanted, rtol=1e-14, atol=1e-14)
+    assert torch.autograd.gradgradcheck(lambda x: AvgPool2x2()(x).square(), x)
+
+
 @pytest.mark.parametrize("how", ["evaluation", "autocast", "half", "three dimensions"])
 def test_elsewhere_it_is_pytorchs_own(how, monkeypatch):
-    monkeypatch.setattr(pooling._ByConvolution, "apply", lambda *given: pytest.fail("not here"))
+    for ours in (pooling._ByConvolution, pooling._ByHalves):
+        monkeypatch.setattr(ours, "apply", lambda *given: pytest.fail("not here"))
     pool, x = AvgPool3x3(), torch.randn(2, 3, 4, 4)
     x = {"half": x.bfloat16(), "three dimensions": x[0]}.get(how, x)
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         y = pool.train(how != "evaluation")(x)
+        halved = AvgPool2x2().train(how != "evaluation")(x)
     assert torch.equal(y, F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))
+    assert torch.equal(halved, F.avg_pool2d(x, 2))

@@ -13,12 +13,14 @@ from torch.optim import SGD
 
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
-from msgdas.ops import AvgPool3x3
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
 from msgdas.subgraph import cut
 
 __all__ = ["naive"]
+
+_OF_PYTORCH = {AvgPool2x2: nn.AvgPool2d, AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d}
 
 
 class _NaiveOp(MixedOp):
@@ -41,8 +43,8 @@ def naive(net: nn.Module, **settings: Any) -> Search:
             module.__class__ = _NaiveOp
         elif isinstance(module, MixedInput) and not module.searched:
             module.__class__ = _NaiveInput
-        elif isinstance(module, AvgPool3x3):
-            module.__class__ = nn.AvgPool2d  # type: ignore[assignment]
+        elif type(module) in _OF_PYTORCH:
+            module.__class__ = _OF_PYTORCH[type(module)]  # type: ignore[assignment]
     optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
 

@@ -1,4 +1,4 @@
-"""Average pooling, fast in training on the CPU."""
+"""Average poolings, fast in training on the CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AvgPool3x3"]
+__all__ = ["AvgPool2x2", "AvgPool3x3"]
 
 
 class AvgPool3x3(nn.AvgPool2d):
@@ -24,11 +24,43 @@ class AvgPool3x3(nn.AvgPool2d):
         super().__init__(3, stride, padding=1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        known = x.device.type == "cpu" and x.dim() == 4 and x.dtype in (torch.float32, torch.float64)
-        if known and self.stride == 1 and self.training and not torch.is_autocast_enabled("cpu"):
+        if self.stride == 1 and self.training and _known(x):
             output: Tensor = _ByConvolution.apply(x)
             return output
         return super().forward(x)
+
+
+class AvgPool2x2(nn.AvgPool2d):
+    """Mean of 2 × 2 pixels: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
+
+    In training on a CPU the forward of an even map is two sums of its halves, which take 0.2 to 0.7 of the time of
+    PyTorch's own pooling (benchmarks/operations.py), equal but for rounding. Elsewhere it is that one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and _known(x) and x.shape[2] % 2 == x.shape[3] % 2 == 0:
+            output: Tensor = _ByHalves.apply(x)
+            return output
+        return super().forward(x)
+
+
+def _known(x: Tensor) -> bool:
+    known = x.device.type == "cpu" and x.dim() == 4 and x.dtype in (torch.float32, torch.float64)
+    return known and not torch.is_autocast_enabled("cpu")
+
+
+class _ByHalves(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x[:, :, ::2] + x[:, :, 1::2]
+        return (x[..., ::2] + x[..., 1::2]).mul_(0.25)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return F.interpolate(grad * 0.25, scale_factor=2.0)
 
 
 class _ByConvolution(torch.autograd.Function):
