@@ -44,7 +44,7 @@ def naive(net: nn.Module, **settings: Any) -> Search:
         elif isinstance(module, MixedInput) and not module.searched:
             module.__class__ = _NaiveInput
         elif type(module) in _OF_PYTORCH:
-            module.__class__ = _OF_PYTORCH[type(module)]  # type: ignore[assignment]
+            module.__class__ = _OF_PYTORCH[type(module)]
     optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
 
