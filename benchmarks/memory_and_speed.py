@@ -3,7 +3,8 @@
     python benchmarks/memory_and_speed.py --channels 8 --cells 1 --batch 64 --rounds 20
 
 A row is the median, with quartiles, of the ratios within the rounds; of memory, over processes. The number before a
-name is the target's. "Naive" is the super-net as public code runs it (`msgdas.bench.naive`).
+name is the target's. "Naive" is the super-net as public code runs it (`msgdas.bench.naive`). Times are of a process
+that keeps its freed memory, as the command line does; memory of processes that do not.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from msgdas.bench.rows import Earlier, Row, to_table, write_rows
 from msgdas.bench.speed import Method, Round, Setting
 from msgdas.choice import choices
 from msgdas.errors import InputError
+from msgdas.heap import keep_freed_memory
 
 KS = (1, 2, 3, 4)
 TIMES = [
@@ -116,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     setting = Setting(args.space, args.channels, args.cells, args.image_size, args.batch, args.device, args.threads)
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     where = speed.where(setting, args.clock)
     console = Console(width=80, highlight=False)
     try:

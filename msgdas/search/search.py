@@ -348,7 +348,8 @@ class Search:
     def _set_modules(self, drop: float) -> None:
         """For the step that follows; the network may be another search's too."""
         for module in self._drops:
-            module.p = drop
+            if module.p != drop:  # to set it takes nn.Module longer than to look
+                module.p = drop
         for choice in self._mixed:
             if choice.recompute != self.recompute:
                 choice.recompute = self.recompute
