@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
 from msgdas.heap import keep_freed_memory
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool3x3, BatchNorm2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
@@ -63,9 +63,8 @@ def measure(rounds: int, clock: str) -> Iterator[Row]:
         yield from _rows("BatchNorm", both, channels, side)
     for channels, side in SHAPES:
         pooling = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
-        for name, ours, theirs in (("3 × 3", AvgPool3x3(), pooling), ("2 × 2", AvgPool2x2(), nn.AvgPool2d(2))):
-            both = ratios(ours, theirs, channels, side, rounds, clock)
-            yield from _rows(f"pooling {name}", both, channels, side)
+        both = ratios(AvgPool3x3(), pooling, channels, side, rounds, clock)
+        yield from _rows("pooling", both, channels, side)
         for kernel, stride, dilation in CONVOLUTIONS:
             depthwise = DepthwiseConv2d(channels, kernel, stride, dilation)
             padding = dilation * (kernel // 2)

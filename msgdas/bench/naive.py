@@ -13,14 +13,14 @@ from torch.optim import SGD
 
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool3x3, BatchNorm2d
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
 from msgdas.subgraph import cut
 
 __all__ = ["naive"]
 
-_OF_PYTORCH = {AvgPool2x2: nn.AvgPool2d, AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d}
+_OF_PYTORCH = {AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d}
 
 
 class _NaiveOp(MixedOp):
