@@ -12,6 +12,7 @@ from msgdas.ops.backward import wanted
 
 __all__ = ["BatchNorm2d", "batch_norm", "running"]
 
+_SUMS = False, True, True  # of a backward: not the map's gradient, but the weight's and the bias's
 LINE, WIDE = 16, 128  # channels: of a cache line; that a folded map has at least
 ONE_THREAD, THREADS = (16, 2**15), (64, 2**14)  # folding pays below so many channels, from so many pixels of a batch on
 
@@ -69,12 +70,11 @@ def batch_norm(
 
 def _fold(x: Tensor, weight: Tensor | None) -> int:
     """How many pixels count as one; 1 where that does not pay or is not possible."""
-    if x.device.type != "cpu" or x.dim() != 4 or x.dtype not in (torch.float32, torch.float64):
-        return 1
-    channels = x.shape[1]
-    pixels = x.numel() // max(1, channels)
+    channels, pixels = x.shape[1], x.numel() // max(1, x.shape[1])
+    if channels % LINE == 0 or channels >= THREADS[0] or pixels < THREADS[1] or x.device.type != "cpu":
+        return 1  # quickly
     many, enough = ONE_THREAD if torch.get_num_threads() == 1 else THREADS
-    if channels >= many or channels % LINE == 0 or pixels < enough:
+    if channels >= many or pixels < enough or x.dim() != 4 or x.dtype not in (torch.float32, torch.float64):
         return 1
     if (weight is not None and weight.dtype != x.dtype) or not x.is_contiguous(memory_format=torch.channels_last):
         return 1
@@ -91,12 +91,14 @@ class _Folded(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, fold: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        folded = _folded(x, fold)
-        means, vars = torch.ops.aten.batch_norm_update_stats(folded, None, None, 0.0)
+        means, vars = torch.ops.aten.batch_norm_update_stats(_folded(x, fold), None, None, 0.0)
         var, mean = torch.var_mean(means.view(fold, -1), 0, correction=0)  # of groups of equal size
         var += vars.view(fold, -1).mean(0)
-        y = _normalised(x, fold, mean, var, weight, bias, eps)
-        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt_())
+        invstd = (var + eps).rsqrt_()
+        scale = invstd if weight is None else invstd * weight
+        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+        y = _scaled(x, fold, scale, shift)
+        ctx.save_for_backward(x, weight, mean, invstd)
         ctx.eps, ctx.fold = eps, fold
         ctx.mark_non_differentiable(mean, var)
         ctx.set_materialize_grads(False)
@@ -121,46 +123,30 @@ def _gradients(
     grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, invstd: Tensor, fold: int, of_x: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """``w / σ · (g − mean(g) − x̂ · mean(g · x̂))`` if ``of_x``, ``Σ g · x̂`` and ``Σ g``."""
-    grads, maps = _folded(grad.contiguous(memory_format=torch.channels_last), fold), _folded(x, fold)
-    ones = torch.ones_like(mean)
+    grads = _folded(grad.contiguous(memory_format=torch.channels_last), fold)
+    ones = x.new_ones(grads.shape[1])
     _, of_weights, of_biases = torch.ops.aten.native_batch_norm_backward(
-        grads,
-        maps,
-        ones.repeat(fold),
-        None,
-        None,
-        mean.repeat(fold),
-        invstd.repeat(fold),
-        True,
-        0.0,
-        (False, True, True),
+        grads, _folded(x, fold), ones, None, None, _repeated(mean, fold), _repeated(invstd, fold), True, 0.0, _SUMS
     )
     of_weight, of_bias = of_weights.view(fold, -1).sum(0), of_biases.view(fold, -1).sum(0)
     if not of_x:
         return None, of_weight, of_bias
     scale, share = invstd if weight is None else invstd * weight, -1 / (x.numel() // len(mean))
-    of_map, shift = share * scale * invstd * of_weight, share * scale * of_bias
-    result = _normalised(x, fold, mean, ones, of_map, shift, 0.0)  # (x − mean) · of_map + shift
-    _folded(result, fold).addcmul_(grads, scale.repeat(fold))
+    of_map = share * scale * invstd * of_weight
+    result = _scaled(x, fold, of_map, torch.addcmul(share * scale * of_bias, mean, of_map, value=-1))
+    _folded(result, fold).addcmul_(grads, _repeated(scale, fold))
     return result, of_weight, of_bias
 
 
-def _normalised(
-    x: Tensor, fold: int, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """By these statistics; no view of a tensor, so that what follows may change it in place."""
-    y, nothing = torch.empty_like(x), x.new_empty(0)
-    torch.ops.aten.native_batch_norm.out(
-        _folded(x, fold),
-        *(None if each is None else each.repeat(fold) for each in (weight, bias, mean, var)),
-        False,
-        0.0,
-        eps,
-        out=_folded(y, fold),
-        save_mean=nothing,
-        save_invstd=nothing,
-    )
+def _scaled(x: Tensor, fold: int, scale: Tensor, shift: Tensor) -> Tensor:
+    """``x · scale + shift``; no view of a tensor, so that what follows may change it in place."""
+    y = torch.empty_like(x)
+    torch.addcmul(_repeated(shift, fold), _folded(x, fold), _repeated(scale, fold), out=_folded(y, fold))
     return y
+
+
+def _repeated(each: Tensor, fold: int) -> Tensor:
+    return torch.cat([each] * fold)
 
 
 def _folded(x: Tensor, fold: int) -> Tensor:
