@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         InputError: the precision is not known.
     """
     dtype = PRECISIONS[_known(precision)]
+    if dtype is None and not torch.is_autocast_enabled(device.type):
+        return nullcontext()
     # a forward uses each weight once: a cache of their casts has nothing to win
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
 

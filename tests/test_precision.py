@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.methods import METHODS
-from msgdas.precision import LossScale
+from msgdas.precision import LossScale, autocast
 from msgdas.spaces import nasbench201
 
 
@@ -79,6 +79,12 @@ def test_a_loss_sees_float32_logits():
 
     net = nasbench201.supernet(channels=4, classes=3, image_size=8)
     METHODS["gdas"](net, loss=loss, precision="bfloat16").step((X.float(), Y), (X.float(), Y))
+
+
+def test_float32_is_float32_inside_an_autocast_of_the_callers_too():
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16), autocast(x.device, "float32"):
+        assert (x @ x).dtype is torch.float32
 
 
 def test_an_unknown_precision_is_one_line():

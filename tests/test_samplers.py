@@ -23,6 +23,7 @@ from msgdas.samplers import (
     Topology,
 )
 from msgdas.samplers._relax import gumbel_like
+from msgdas.subgraph import cut
 
 SIZES = (5, 3, 4)
 GUMBEL = [
@@ -267,6 +268,23 @@ def test_one_subgraph_is_the_gumbel_max_draw():
 
 
 # laws of the others
+
+
+@pytest.mark.parametrize("sizes", [{"b": 3, "a": 3, "c": 3}, {"b": 3, "a": 2, "c": 3}])
+def test_the_rows_of_stacked_logits_follow_the_names(sizes):
+    alphas = Alphas(sizes, init=1.0, generator=seeded())
+    for name, row, size in zip(alphas.names, alphas.stack(), sizes.values(), strict=True):
+        assert torch.equal(row[:size], alphas[name])
+        assert (row[size:] == -torch.inf).all()
+
+
+def test_a_draw_in_inference_mode_does_not_spoil_later_ones():
+    alphas = Alphas({"a": 7, "b": 7})
+    with torch.inference_mode():
+        SinglePath()(alphas, generator=seeded())
+    (drawn,) = SinglePath()(alphas, generator=seeded())
+    leaves, _ = cut([drawn])
+    assert all(gate.weights.requires_grad for gate in leaves[0].values())
 
 
 def test_argmax_and_fixed_pick_what_they_say():

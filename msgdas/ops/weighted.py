@@ -49,13 +49,12 @@ def sharing() -> Iterator[None]:
 
 def alone(candidate: nn.Module, x: Tensor) -> Tensor:
     """``candidate(x)``."""
-    if _innermost.memo is not None:
-        if _opens(candidate):
-            return _opening(candidate, x)
-        if type(candidate) is nn.Sequential and not _hooked(candidate):
-            return _in_a_row(candidate, x)
-    y: Tensor = candidate(x)
-    return y
+    if _innermost.memo is None:
+        y: Tensor = candidate(x)
+        return y
+    if type(candidate) is nn.Sequential and not _hooked(candidate):
+        return _in_a_row(candidate._modules.values(), x)
+    return _first(candidate, x)
 
 
 def weighted_norm(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor | None:
@@ -119,9 +118,19 @@ def _opens(module: nn.Module) -> bool:
 
 
 def _in_a_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    for i, layer in enumerate(layers):
-        x = _opening(layer, x) if i == 0 and _opens(layer) else layer(x)
+    run = _first
+    for layer in layers:
+        x, run = run(layer, x), _call
     return x
+
+
+def _first(module: nn.Module, x: Tensor) -> Tensor:
+    return _opening(module, x) if _opens(module) else _call(module, x)
+
+
+def _call(module: nn.Module, x: Tensor) -> Tensor:
+    y: Tensor = module(x)
+    return y
 
 
 def _opening(module: nn.Module, x: Tensor) -> Tensor:

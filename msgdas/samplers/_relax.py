@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,13 +12,12 @@ from torch.nn import functional as F
 from msgdas.alphas import Alphas
 from msgdas.subgraph import Gate, SubGraph
 
-__all__ = ["gumbel_like", "one_path_each", "straight_through"]
+__all__ = ["gumbel_like", "hard_path", "one_path_each", "straight_through"]
 
 
 def gumbel_like(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """i.i.d. Gumbel(0, 1) noise, drawn in float32 on the CPU so that a seed gives the same draw on every device."""
-    exponential = torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=generator)
-    return -exponential.log().to(logits)
+    return torch.empty(logits.shape).exponential_(generator=generator).log_().neg_().to(logits)
 
 
 def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
@@ -42,3 +44,17 @@ def one_path_each(alphas: Alphas, picks: Tensor, weights: Tensor) -> list[SubGra
         )
         for row, rows in zip(picks.tolist(), (w.unbind(0) for w in weights.unbind(0)), strict=True)
     ]
+
+
+def hard_path(alphas: Alphas, picks: Sequence[int]) -> SubGraph:
+    """The single-path sub-graph of one pick for each choice, with gates that no gradient reaches."""
+    like = alphas[alphas.names[0]]
+    sizes = (len(alphas.labels[name]) for name in alphas.names)
+    rows = (_one_hot(size, i, like.dtype, like.device) for size, i in zip(sizes, picks, strict=True))
+    return SubGraph({n: Gate((i,), row) for n, i, row in zip(alphas.names, picks, rows, strict=True)})
+
+
+@lru_cache
+def _one_hot(size: int, i: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # for whoever comes later
+        return torch.eye(size, dtype=dtype, device=device)[i]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.samplers._relax import gumbel_like, one_path_each
+from msgdas.samplers._relax import gumbel_like, hard_path
 from msgdas.subgraph import Gate, SubGraph
 
 __all__ = ["Argmax", "Fixed", "SinglePath"]
@@ -29,9 +28,9 @@ class SinglePath:
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         logits_CO = alphas.stack().detach()
         if self.uniform:
-            logits_CO = logits_CO.masked_fill(logits_CO.isfinite(), 0.0)
-        picks_1C = (logits_CO + gumbel_like(logits_CO, generator)).argmax(-1)[None]
-        return one_path_each(alphas, picks_1C, F.one_hot(picks_1C, logits_CO.shape[-1]).to(logits_CO))
+            logits_CO = logits_CO.masked_fill(logits_CO > -torch.inf, 0.0)
+        picks_C = (logits_CO + gumbel_like(logits_CO, generator)).argmax(-1)
+        return [hard_path(alphas, picks_C.tolist())]
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,7 @@ class Argmax:
     """The most likely candidate of every choice."""
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        logits_CO = alphas.stack().detach()
-        picks_1C = logits_CO.argmax(-1)[None]
-        return one_path_each(alphas, picks_1C, F.one_hot(picks_1C, logits_CO.shape[-1]).to(logits_CO))
+        return [hard_path(alphas, alphas.stack().argmax(-1).tolist())]
 
 
 @dataclass(frozen=True)

@@ -102,18 +102,22 @@ def mean_backward(
         scale: what the losses are multiplied with, and the gradients divided by afterwards.
     """
     share = len(subgraphs) / scale
+
+    def of(part: Callable[[], Tensor]) -> Tensor:
+        return part() if share == 1 else part() / share
+
     if parallel:
         losses = []
         for subgraph in subgraphs:
             with select(net, subgraph):
-                losses.append(objective() / share)
+                losses.append(of(objective))
         leaves = [leaf for each in inputs for leaf in each] if inputs else None
         torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
     else:
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
                 for part in objective.parts if isinstance(objective, Parts) else [objective]:
-                    torch.autograd.backward(part() / share, inputs=inputs[k] if inputs else None)
+                    torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
         reached = chain.from_iterable(inputs) if inputs else chain(net.parameters(), gates)

@@ -328,7 +328,7 @@ class Search:
             seen.accuracy(part, logits, labels)
             if teacher is not None and self.guidance is not None:
                 loss = loss + self.guidance(logits, teacher, self.search_progress)
-            return loss / self.micro_batches
+            return loss if self.micro_batches == 1 else loss / self.micro_batches
 
         x, labels = batch
         teachers = [None] * self.micro_batches if teacher is None else self._parts(teacher)
@@ -337,7 +337,7 @@ class Search:
     def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
         if len(tensor) % self.micro_batches:
             raise InputError(f"a batch of {len(tensor)} is not to be cut into {self.micro_batches} equal micro-batches")
-        return tensor.chunk(self.micro_batches)
+        return tensor.chunk(self.micro_batches) if self.micro_batches > 1 else [tensor]
 
     def _logits(self, x: Tensor) -> Tensor:
         x = x if x.device.type == "cpu" else x.contiguous()  # the layout of the first map is that of all

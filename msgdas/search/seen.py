@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -21,10 +23,10 @@ class Seen:
 
     def accuracy(self, part: str, logits: Tensor, labels: Tensor) -> None:
         if isinstance(logits, Tensor) and logits.ndim == 2 and not labels.is_floating_point():
-            self.add(f"{part}_accuracy", (logits.detach().argmax(-1) == labels).float().mean())
+            self.add(f"{part}_accuracy", (logits.argmax(-1) == labels).mean(dtype=torch.float32))
 
     def means(self, more: Mapping[str, Tensor]) -> dict[str, float]:
         """With ``more`` scalars at the end."""
-        means = [torch.stack(v).float().mean() for v in self._values.values()]
-        means += [value.float() for value in more.values()]
-        return dict(zip([*self._values, *more], torch.stack(means).tolist(), strict=True))
+        values = self._values | {name: [value] for name, value in more.items()}
+        flat = iter(torch.stack([value.float() for each in values.values() for value in each]).tolist())
+        return {name: fmean(islice(flat, len(each))) for name, each in values.items()}
