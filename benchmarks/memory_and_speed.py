@@ -3,8 +3,9 @@
     python benchmarks/memory_and_speed.py --channels 8 --cells 1 --batch 64 --rounds 20
 
 A row is the median, with quartiles, of the ratios within the rounds; of memory, over processes. The number before a
-name is the target's. "Naive" is the super-net as public code runs it (`msgdas.bench.naive`). Times are of a process
-that keeps its freed memory, as the command line does; memory of processes that do not.
+name is the target's. "Plain" is ordinary training of the networks of the same sub-graphs, of our operations and, as
+"PyTorch's", of PyTorch's own; "naive" is the super-net as public code runs it (`msgdas.bench.naive`). Times are of a
+process that keeps its freed memory, as the command line does; memory of processes that do not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,28 +58,32 @@ RESULTS = Path(__file__).parent / "results" / "memory_and_speed.csv"
 def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
     """Ratios of step times."""
     candidates = max(len(same[0].labels) for same in choices(speed.supernet(setting)).values())
-    at_2 = replace(setting, batch_size=2)
-    (tiny,) = speed.measure(
-        at_2, TIMES[:1], rounds=rounds, clock=clock, repeat=5
-    ).values()  # too short to time just one
-    times = speed.measure(setting, TIMES, rounds=rounds, clock=clock)
-
-    def ratios(name: str, what: str) -> list[float]:
-        return [one.ratios()[what] for one in times[name]]
-
-    yield Row("1 single-path weight step / plain", ratios("random", "weight"), target=1.03)
-    yield Row("1 same at batch 2", [one.ratios()["weight"] for one in tiny], target=1.05)
-    yield Row("2 alpha step, K = 1 picked / plain", ratios("gdas", "alpha"), target=0.70)
+    measured = partial(speed.measure, rounds=rounds, clock=clock, pytorch=True)
+    (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=5).values()  # too short to time just one
+    times = measured(setting, TIMES)
+    yield from _to_plain("1 single-path weight step", times["random"], "weight", 1.03)
+    yield from _to_plain("1 same at batch 2", tiny, "weight", 1.05)
+    yield from _to_plain("2 alpha step, picked", times["gdas"], "alpha", 0.70)
     for k in KS:
-        of = f"K = {k} / {k} plain"
-        yield Row(f"3 weight step, {of}", ratios(f"k{k}", "weight"), target=1.03)
-        yield Row(f"3 same + teacher, {of}", ratios(f"k{k} taught", "weight"), target=(k + 1.1) / k)
-        probed = Row(f"7 alpha probed, {of}", ratios(f"k{k}", "alpha"), target=0.70 + 0.25 * (candidates - 1))
-        yield probed if k == 1 else Row(f"3b alpha compare, {of}", ratios(f"k{k}", "alpha"), target=0.35)
+        of, ours = f"K = {k}", times[f"k{k}"]
+        yield from _to_plain(f"3 weight step, {of}", ours, "weight", 1.03)
+        yield from _to_plain(f"3 same + teacher, {of}", times[f"k{k} taught"], "weight", (k + 1.1) / k)
+        if k == 1:
+            yield from _to_plain(f"7 alpha probed, {of}", ours, "alpha", 0.70 + 0.25 * (candidates - 1))
+        else:
+            yield from _to_plain(f"3b alpha compare, {of}", ours, "alpha", 0.35)
     yield from _across(times)
-    yield Row("- GDAS weight step / plain", ratios("gdas", "weight"))
-    yield Row("- multi-path weight step / plain", ratios("darts", "weight"))
-    yield Row("- multi-path alpha step / plain", ratios("darts", "alpha"))
+    yield from _to_plain("- GDAS weight step", times["gdas"], "weight")
+    yield from _to_plain("- multi-path weight step", times["darts"], "weight")
+    yield from _to_plain("- multi-path alpha step", times["darts"], "alpha")
+    plain = [one.plain / one.pytorch for rounds in times.values() for one in rounds if one.pytorch]
+    yield Row("- plain / PyTorch's", plain)
+
+
+def _to_plain(name: str, rounds: Sequence[Round], what: str, target: float | None = None) -> Iterator[Row]:
+    """Ratios to K plain steps: of networks of our operations, and of PyTorch's own."""
+    yield Row(f"{name} / plain", [one.ratios()[what] for one in rounds], target=target)
+    yield Row(f"{name} / PyTorch's", [one.ratios_to_pytorch()[what] for one in rounds], target=target)
 
 
 def _across(times: Mapping[str, Sequence[Round]]) -> Iterator[Row]:
@@ -108,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20, help="of the timing")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
     parser.add_argument("--memory", nargs="*", choices=MEMORY, default=list(MEMORY), help="configurations")

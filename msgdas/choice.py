@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
 from msgdas.ops.skip import Zero
-from msgdas.ops.weighted import add_weighted, alone, dense, in_one_piece, plus, sharing, weighted_norm
+from msgdas.ops.sums import dense, inner, plus
+from msgdas.ops.weighted import add_weighted, alone, sharing, weighted_norm
 from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
@@ -228,22 +229,14 @@ class _Gated(torch.autograd.Function):
             if ctx.gate.added:
                 gates += grad.sum(dtype=torch.promote_types(grad.dtype, torch.float32))
             (picked,) = ctx.gate.active
-            gates[picked] = 0.0 if isinstance(ctx.candidates[picked], Zero) else _inner(grad, y)
+            gates[picked] = 0.0 if isinstance(ctx.candidates[picked], Zero) else inner(grad, y)
             if ctx.gate.probe:
                 with torch.no_grad(), quiet(ctx.candidates), torch.autocast(*ctx.precision), sharing():
                     for j, x in zip(ctx.gate.probe, inputs, strict=True):
                         candidate = ctx.candidates[j]
-                        gates[j] = 0.0 if isinstance(candidate, Zero) else _inner(grad, alone(candidate, x))
+                        gates[j] = 0.0 if isinstance(candidate, Zero) else inner(grad, alone(candidate, x))
         return gates, grad, None, None, *(None for _ in inputs)
 
 
 def _learns(gate: Gate) -> bool:
     return gate.weights.requires_grad and torch.is_grad_enabled()
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    precision = torch.promote_types(a.dtype, torch.float32)
-    if a.dtype == b.dtype == precision and a.stride() == b.stride() and in_one_piece(a):
-        flat = (a.numel(),), (1,)
-        return torch.dot(a.as_strided(*flat), b.as_strided(*flat))  # one pass, and no product in memory
-    return (a * b).sum(dtype=precision)

@@ -1,4 +1,4 @@
-"""The whole super-net as public code runs it: what a multi-path method of ours is measured against."""
+"""Networks and the whole super-net as other code runs them: what ours are measured against."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch.optim import SGD
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
 from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
 from msgdas.subgraph import cut
 
-__all__ = ["naive"]
+__all__ = ["naive", "of_pytorch"]
 
-_OF_PYTORCH = {AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d}
+_OF_PYTORCH = {AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d, DepthwiseConv2d: nn.Conv2d}
 
 
 class _NaiveOp(MixedOp):
@@ -34,6 +35,14 @@ class _NaiveInput(MixedInput):
         return reduce(add, [edge(x) for edge, x in zip(self.candidates, xs, strict=True)])
 
 
+def of_pytorch(net: nn.Module) -> nn.Module:
+    """``net`` itself, with PyTorch's own operations where it had ours."""
+    for module in net.modules():
+        if type(module) in _OF_PYTORCH:
+            module.__class__ = _OF_PYTORCH[type(module)]
+    return net
+
+
 def naive(net: nn.Module, **settings: Any) -> Search:
     """DARTS of first order: contiguous, candidate by candidate, with all weight gradients in the alpha step too, and
     PyTorch's default optimizers. ``net`` is changed; its edges are not searched."""
@@ -43,8 +52,7 @@ def naive(net: nn.Module, **settings: Any) -> Search:
             module.__class__ = _NaiveOp
         elif isinstance(module, MixedInput) and not module.searched:
             module.__class__ = _NaiveInput
-        elif type(module) in _OF_PYTORCH:
-            module.__class__ = _OF_PYTORCH[type(module)]
+    of_pytorch(net)
     optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
-from msgdas.bench.naive import naive
+from msgdas.bench.naive import naive, of_pytorch
 from msgdas.bench.rows import Row, machine
 from msgdas.choice import MixedOp, all_choices, choices
 from msgdas.discretize import discretize
@@ -133,10 +133,16 @@ def batch(setting: Setting, method: Method | None = None) -> Batch:
 
 
 class Plain:
-    """Ordinary training of the network of one sub-graph, its weights those of the super-net."""
+    """Ordinary training of the network of one sub-graph, its weights those of the super-net.
 
-    def __init__(self, net: nn.Module, kept: Genotype) -> None:
+    Args:
+        pytorch: with PyTorch's own operations instead of ours.
+    """
+
+    def __init__(self, net: nn.Module, kept: Genotype, *, pytorch: bool = False) -> None:
         self.net = discretize(net, kept).train()
+        if pytorch:
+            of_pytorch(self.net)
         self.optimizer = default_weight_optimizer(self.net.parameters())
         for group in self.optimizer.param_groups:
             group["lr"] = LR
@@ -195,6 +201,7 @@ class Round(NamedTuple):
         plain, plain_alpha: a training step of each of the K plain networks of the weight and of the alpha step.
         weight, alpha: the steps; without an alpha step (one level, random search) None.
         k: K.
+        pytorch: as ``plain``, of the networks with PyTorch's own operations; None: not measured.
     """
 
     plain: float
@@ -202,6 +209,7 @@ class Round(NamedTuple):
     alpha: float | None
     plain_alpha: float
     k: int
+    pytorch: float | None = None
 
     @property
     def step(self) -> float:
@@ -215,6 +223,11 @@ class Round(NamedTuple):
             found["alpha"] = self.alpha / self.plain_alpha
         return found | {"step": self.step / fmean([self.plain, self.plain_alpha])}
 
+    def ratios_to_pytorch(self) -> dict[str, float]:
+        """`ratios`, to plain steps with PyTorch's own operations."""
+        assert self.pytorch is not None
+        return {what: ratio * self.plain / self.pytorch for what, ratio in self.ratios().items()}
+
 
 def measure(
     setting: Setting,
@@ -223,6 +236,7 @@ def measure(
     rounds: int,
     clock: str = "wall",
     repeat: int = 1,
+    pytorch: bool = False,
     on_round: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[Round]]:
     """Rounds of every method, by its text, after one that warms up.
@@ -230,6 +244,7 @@ def measure(
     Args:
         clock: ``"wall"``, or ``"cpu"``: of the process, for a machine with other work.
         repeat: how often a step is taken for one time, where it is too short to time just one.
+        pytorch: take the steps of the plain networks with PyTorch's own operations too.
         on_round: gets the number of rounds that are done, and of all.
 
     Raises:
@@ -239,7 +254,7 @@ def measure(
         raise InputError(f"--clock cpu does not see the work of device {setting.device!r}: use wall")
     torch.manual_seed(setting.seed)
     base = supernet(setting)
-    subjects = [_Subject(method, setting, base, clock, repeat) for method in methods]
+    subjects = [_Subject(method, setting, base, clock, repeat, pytorch) for method in methods]
     found: dict[str, list[Round]] = {method.text: [] for method in methods}
     for turn in range(-1, rounds):
         on_round(turn + 1, rounds)
@@ -260,9 +275,11 @@ def in_turn(names: Iterable[str], turn: int) -> list[str]:
 class _Subject:
     """A method on a super-net, and how it is timed."""
 
-    def __init__(self, method: Method, setting: Setting, base: nn.Module, clock: str, repeat: int) -> None:
+    def __init__(
+        self, method: Method, setting: Setting, base: nn.Module, clock: str, repeat: int, pytorch: bool
+    ) -> None:
         self.text = method.text
-        self._base, self._clock, self._repeat = base, CLOCKS[clock], repeat
+        self._base, self._clock, self._repeat, self._pytorch = base, CLOCKS[clock], repeat, pytorch
         self._search = search_of(method, setting, base)
         self._train, self._valid = batch(setting, method), batch(setting, method)
         self._of_plain = batch(setting)
@@ -274,6 +291,8 @@ class _Subject:
         in_weight_step = plain_networks(search, search.sampler if search.joint else search.weight_sampler, self._base)
         in_alpha_step = plain_networks(search, search.sampler, self._base)
         steps = {"plain": self._plain(*in_weight_step), "weight": self._weight}
+        if self._pytorch:
+            steps["pytorch"] = self._plain(*in_weight_step, pytorch=True)
         if search.hypergradient is not None:
             steps["alpha"] = self._alpha
             if in_alpha_step[1] != in_weight_step[1]:
@@ -282,11 +301,17 @@ class _Subject:
         took = {name: self._timed(steps[name]) for name in in_turn(steps, turn)}
         search.draw(search.sampler)  # on to other sub-graphs
         torch.rand(1, generator=search.generator)  # a sampler may draw nothing
-        plain_alpha = took.get("plain_alpha", took["plain"])
-        return Round(took["plain"], took["weight"], took.get("alpha"), plain_alpha, len(in_weight_step[1]))
+        return Round(
+            took["plain"],
+            took["weight"],
+            took.get("alpha"),
+            took.get("plain_alpha", took["plain"]),
+            len(in_weight_step[1]),
+            took.get("pytorch"),
+        )
 
-    def _plain(self, net: nn.Module, kept: Sequence[Genotype]) -> Callable[[], None]:
-        plains = [Plain(net, genotype) for genotype in kept]
+    def _plain(self, net: nn.Module, kept: Sequence[Genotype], *, pytorch: bool = False) -> Callable[[], None]:
+        plains = [Plain(net, genotype, pytorch=pytorch) for genotype in kept]
 
         def run() -> None:
             for plain in plains:

@@ -17,8 +17,9 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
+from msgdas.ops.sums import plus
 
-__all__ = ["add_weighted", "alone", "dense", "in_one_piece", "plus", "sharing", "weighted_norm"]
+__all__ = ["add_weighted", "alone", "sharing", "weighted_norm"]
 
 T = TypeVar("T")
 
@@ -76,26 +77,6 @@ def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: 
     if len(layers) == 1 and _opens(layers[0]) and norm.weight is None:
         return plus(total, _normalised(layers[0], norm, x), weight)
     return plus(total, _weighted_norm(norm, _in_a_row(layers, x), weight))
-
-
-def dense(grad: Tensor) -> Tensor:
-    """``grad``, copied if it is a part of a larger tensor, as that of what is concatenated: the backward of a BatchNorm
-    takes 10 to 25 times as long on those (PyTorch 2.14.1 on a CPU, channels_last)."""
-    return grad if in_one_piece(grad) else grad.clone()
-
-
-def in_one_piece(tensor: Tensor) -> bool:
-    """Whether it fills its memory without gaps, in one of the two layouts."""
-    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-
-
-def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """``total + weight · y``, where it can be in the memory of ``total``."""
-    if total is None:
-        return y if weight is None else weight * y
-    if (total.shape, total.dtype) != (y.shape, y.dtype):
-        return total + (y if weight is None else weight * y)
-    return total.add_(y) if weight is None else total.addcmul_(y, weight)
 
 
 def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:

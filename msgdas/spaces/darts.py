@@ -21,7 +21,8 @@ from msgdas.genotype import Cell, Genotype
 from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
-from msgdas.ops.weighted import dense, sharing
+from msgdas.ops.sums import dense
+from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 

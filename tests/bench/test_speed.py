@@ -16,6 +16,8 @@ from msgdas.cli import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import METHODS, darts
+from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.spaces import SPACES
 from msgdas.subgraph import select
 
@@ -234,3 +236,25 @@ def test_the_guard_sets_the_exit_code(factor, code, tmp_path, capsys):
     assert f"3 ratios compared, {3 if code else 0} have grown" in shown
     assert ("gdas alpha / plain" in shown) == bool(code)
     assert max(len(line) for line in shown.splitlines() if "against" not in line) <= 80  # that is a path
+
+
+# -------------------------------------------------------------- PyTorch's own operations
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "darts"])
+def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
+    search = search_of(Method("random", "random"), setting(space))
+    net, (kept,) = plain_networks(search, search.sampler, search.net)
+    ours, theirs = (speed.Plain(net, kept, pytorch=own).net for own in (False, True))
+    x = torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(theirs(x), ours(x))
+    written = {type(module) for module in theirs.modules() if type(module).__module__.startswith("msgdas.ops")}
+    assert not written & {AvgPool3x3, BatchNorm2d, DepthwiseConv2d}
+
+
+def test_ratios_to_pytorch_are_of_its_own_plain_steps():
+    (one,) = speed.measure(setting(), [Method("gdas", "gdas")], rounds=1, pytorch=True)["gdas"]
+    assert one.pytorch is not None
+    assert one.ratios_to_pytorch()["weight"] == pytest.approx(one.weight / one.pytorch)
+    assert one.plain_alpha == one.plain
+    assert one.ratios_to_pytorch()["alpha"] == pytest.approx(one.alpha / one.pytorch)
