@@ -253,7 +253,7 @@ def predict(run: str, images: Sequence[str]) -> None:
     help="METHOD[:option=value…],…  [default: msgdas with every k, gdas, proxylessnas, darts, darts-2nd]",
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True, help="in which all are timed")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="of the CPU")
+@click.option("--threads", type=click.IntRange(min=1), help="of the CPU  [default: all]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
 @click.option(
     "--clock",
@@ -268,7 +268,7 @@ def predict(run: str, images: Sequence[str]) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def speed(
     space: str, channels: int | None, cells: int | None, texts: str | None, rounds: int, clock: str, memory: bool,
-    out: Path | None, before: Path | None, device: str, **sizes: int,
+    out: Path | None, before: Path | None, device: str, threads: int | None, **sizes: int,
 ) -> int:  # fmt: skip
     """What a search step costs in time and memory, as ratios.
 
@@ -277,7 +277,8 @@ def speed(
     """
     size = find_space(space).search_size
     size = {"channels": channels or size["channels"], "cells": cells or size["cells"]}
-    setting = Setting(space, **size, device=find_device(device), **sizes)
+    threads = threads or torch.get_num_threads()
+    setting = Setting(space, **size, device=find_device(device), threads=threads, **sizes)
     torch.set_num_threads(setting.threads)
     methods = list(map(_measured, parse_methods(texts))) if texts else default_methods(setting)
     as_before = run_speed(

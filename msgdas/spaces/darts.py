@@ -140,7 +140,7 @@ class CellModule(nn.Module):
         with sharing():
             for node in self.nodes:
                 state = node(states)
-                if self.training and state.requires_grad:
+                if self.training and state.requires_grad and not torch.compiler.is_compiling():
                     state.register_hook(dense)  # its gradient is a part of the concatenation's
                 states.append(state)
         return torch.cat([states[i] for i in self.concat], 1)
