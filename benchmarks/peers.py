@@ -35,6 +35,7 @@ from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import Method, Setting
 from msgdas.errors import InputError
+from msgdas.heap import keep_freed_memory
 from msgdas.search.search import Batch, Search
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS
 
@@ -265,11 +266,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--autodl", type=Path, metavar="DIR", help="checkout of github.com/D-X-Y/AutoDL-Projects")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as the command line does; for both sides
     torch.manual_seed(0)
     where = machine("cpu") | {"threads": args.threads, "clock": args.clock, "batch": args.batch, "image_size": 32}
     try:

@@ -27,6 +27,7 @@ from msgdas.genotype import Genotype
 from msgdas.methods import METHODS, SUPERNETS
 from msgdas.progress import SearchView, TrainView
 from msgdas.report import write_report
+from msgdas.retrain.compiled import refuse_drop_path, refuse_without_compiler
 from msgdas.retrain.recipe import RECIPES, Recipe
 from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import save_trained
@@ -242,6 +243,9 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     """
     _start(settings)
     recipe = _recipe(settings)
+    if settings.get("compile"):
+        refuse_drop_path(recipe.drop_path)
+        refuse_without_compiler(settings["device"])
     data = _load(settings, out if resume else None)
     space = find_space(genotype.space)
     default = space.network_size(data.image_size, genotype)
@@ -257,6 +261,8 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
     config = _config("train", settings | asdict(recipe), data)
     with Run.open(out) if resume else Run.create(out, config) as run:
+        if settings.get("compile"):
+            view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
         found = retrain(
             network,
@@ -264,6 +270,7 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
             recipe,
             seed=settings["seed"],
             device=settings["device"],
+            compile=bool(settings.get("compile")),  # older runs have no such setting
             run=run,
             on_step=view.step,
             on_epoch=view.epoch,

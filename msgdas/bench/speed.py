@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
@@ -143,6 +143,7 @@ class Plain:
         self.net = discretize(net, kept).train()
         if pytorch:
             of_pytorch(self.net)
+        self.forward: Callable[..., Tensor] = self.net
         self.optimizer = default_weight_optimizer(self.net.parameters())
         for group in self.optimizer.param_groups:
             group["lr"] = LR
@@ -150,7 +151,7 @@ class Plain:
     def step(self, train: Batch) -> None:
         """Forward, backward, clip, fused SGD; the loss is read, as any loop does."""
         x, labels = train
-        loss = F.cross_entropy(self.net(x), labels)
+        loss = F.cross_entropy(self.forward(x), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()

@@ -17,6 +17,8 @@ from msgdas.data import AnyImages, Batches, DataSet
 from msgdas.data.augment import Augment
 from msgdas.finite import refuse_not_finite
 from msgdas.lasting import Place, go_on, random_states, resume, set_random_states
+from msgdas.layout import layout
+from msgdas.retrain.compiled import compiled, refuse_drop_path
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, stop_on_signals
 from msgdas.search.search import Batch
@@ -34,6 +36,7 @@ def retrain(
     *,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    compile: bool = False,
     run: Run | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
@@ -44,6 +47,8 @@ def retrain(
         network: gives ``(B, classes)`` logits; in training mode, if it has an auxiliary head, the pair of its logits
             and the head's. Drop path is every `torchvision.ops.StochasticDepth` in it. It is left in evaluation mode
             with the weights of its best epoch.
+        compile: train by ``torch.compile``, which takes a minute or more before the first step; validation and test are
+            not compiled.
         run: where metrics and checkpoints go, and where an interrupted training goes on from, bit for bit on a CPU.
         on_step: gets epoch, step (both from 0) and the steps of an epoch.
 
@@ -54,13 +59,15 @@ def retrain(
 
     Raises:
         Stopped: SIGINT or SIGTERM came; the step was finished and saved.
-        InputError: something is not a number; the last checkpoint is kept.
+        InputError: something is not a number, in which case the last checkpoint is kept; or cannot be compiled.
     """
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if compile:
+        refuse_drop_path(recipe.drop_path)
+    network.to(device, memory_format=layout(device))  # type: ignore[call-overload]
     train = _batches(data.train, data, recipe, device, augment=_augment(data, recipe), seed=seed)
     val, test = (_batches(part, data, recipe, device, shuffle=False, drop_last=False) for part in (data.val, data.test))
     weights = data.class_weights().to(device) if recipe.class_weights == "balanced" else None
-    training = _Training(network, recipe, recipe.epochs * len(train), weights)
+    training = _Training(network, recipe, recipe.epochs * len(train), weights, compile=compile)
     place = resume(training, run, len(train))
     with stop_on_signals() as stop:
         go_on(
@@ -91,9 +98,13 @@ class _Training:
     Args:
         steps: of the whole training.
         weights: ``(classes,)`` of the loss.
+        compile: its forward and backward.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, steps: int, weights: Tensor | None) -> None:
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, steps: int, weights: Tensor | None, *, compile: bool = False
+    ) -> None:
+        self._forward = compiled(network) if compile else network
         self.network, self.recipe, self.steps, self.weights = network, recipe, steps, weights
         self.optimizer = torch.optim.SGD(
             network.parameters(),
@@ -121,7 +132,7 @@ class _Training:
         x, labels = batch
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr_at(done / max(1, self.steps - 1))
-        output = self.network(x)
+        output = self._forward(x)
         loss = training_loss(output, labels, self.recipe, self.weights)
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
