@@ -61,7 +61,7 @@ def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
     measured = partial(speed.measure, rounds=rounds, clock=clock, pytorch=True)
     (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=5).values()  # too short to time just one
     times = measured(setting, TIMES)
-    yield from _to_plain("1 weight step, one path", times["random"], "weight", 1.03)
+    yield from _to_plain("1 one-path weight step", times["random"], "weight", 1.03)
     yield from _to_plain("1 same at batch 2", tiny, "weight", 1.05)
     yield from _to_plain("2 alpha step, picked", times["gdas"], "alpha", 0.70)
     for k in KS:

@@ -9,7 +9,7 @@ side, not on ours. On a machine without a GPU their ``.cuda()`` does nothing. GD
 another one in each round; "added" is our alpha step with the gradient of their code (`msgdas.search.gradients.added`).
 
 A row is the median, with quartiles, of ours / theirs within the rounds; the number before a name is the target's. The
-committed result is of quark0/darts f276dd3 and D-X-Y/AutoDL-Projects 231050a.
+committed result is of quark0/darts f276dd3 and D-X-Y/AutoDL-Projects f46486e.
 """
 
 from __future__ import annotations

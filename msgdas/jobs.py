@@ -243,7 +243,8 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     """
     _start(settings)
     recipe = _recipe(settings)
-    if settings.get("compile"):
+    compile = bool(settings.get("compile"))  # older runs have no such setting
+    if compile:
         refuse_drop_path(recipe.drop_path)
         refuse_without_compiler(settings["device"])
     data = _load(settings, out if resume else None)
@@ -261,7 +262,7 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
     config = _config("train", settings | asdict(recipe), data)
     with Run.open(out) if resume else Run.create(out, config) as run:
-        if settings.get("compile"):
+        if compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
         found = retrain(
@@ -270,7 +271,7 @@ def train(genotype: Genotype, settings: Settings, out: Path, *, resume: bool, vi
             recipe,
             seed=settings["seed"],
             device=settings["device"],
-            compile=bool(settings.get("compile")),  # older runs have no such setting
+            compile=compile,
             run=run,
             on_step=view.step,
             on_epoch=view.epoch,

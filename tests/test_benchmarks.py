@@ -58,7 +58,7 @@ def test_memory_and_speed_writes_a_complete_csv(
 def test_the_committed_result_can_be_compared_with(script: Any) -> None:
     setting = script.Setting("nasbench201", 8, 1)
     earlier = script.Earlier.read(script.RESULTS, script.speed.where(setting, "wall"))
-    assert {"1 weight step, one path / plain", "3 weight step, K = 4 / plain"} <= set(earlier.ratios)
+    assert {"1 one-path weight step / plain", "3 weight step, K = 4 / plain"} <= set(earlier.ratios)
 
 
 def test_other_settings_than_the_earlier_ones_are_bad_input(

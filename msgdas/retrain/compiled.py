@@ -38,7 +38,7 @@ def refuse_without_compiler(device: str | torch.device) -> None:
     """
     try:
         torch.compile(torch.sin, fullgraph=True)(torch.zeros(2, device=device))
-    except (TorchDynamoException, RuntimeError) as error:
+    except RuntimeError as error:
         raise _refused(f"nothing can be compiled for {device} on this machine", error) from error
 
 
@@ -47,9 +47,7 @@ def refuse_drop_path(drop_path: float) -> None:
     InputError: there is drop path, whose probability is a constant of what is compiled and changes with every epoch.
     """
     if drop_path:
-        raise InputError(
-            f"compile with drop path {drop_path}: it would compile anew in every epoch: use 0"
-        )
+        raise InputError(f"compile with drop path {drop_path}: it would compile anew in every epoch: use 0")
 
 
 def _refused(what: str, error: Exception) -> InputError:

@@ -17,7 +17,7 @@ __all__ = ["gumbel_like", "hard_path", "one_path_each", "straight_through"]
 
 def gumbel_like(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """i.i.d. Gumbel(0, 1) noise, drawn in float32 on the CPU so that a seed gives the same draw on every device."""
-    return torch.empty(logits.shape).exponential_(generator=generator).log_().neg_().to(logits)
+    return torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=generator).log_().neg_().to(logits)
 
 
 def straight_through(picks: Tensor, soft: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -29,4 +28,4 @@ class Seen:
         """With ``more`` scalars at the end."""
         values = self._values | {name: [value] for name, value in more.items()}
         flat = iter(torch.stack([value.float() for each in values.values() for value in each]).tolist())
-        return {name: fmean(islice(flat, len(each))) for name, each in values.items()}
+        return {name: sum(islice(flat, len(each))) / len(each) for name, each in values.items()}
