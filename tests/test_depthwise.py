@@ -10,6 +10,12 @@ from msgdas.ops import depthwise
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(DepthwiseConv2d, "_pays", lambda self, x: self.dilation[0] > 1)
+
+
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("side", [6, 7])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -27,6 +33,7 @@ def test_gradients_are_those_of_conv2d(side, kernel, stride, dilation, channels_
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_second_derivatives_are_right(stride):
     conv = DepthwiseConv2d(2, 3, stride, dilation=2).double()
@@ -35,6 +42,7 @@ def test_second_derivatives_are_right(stride):
     assert torch.autograd.gradgradcheck(conv, x)
 
 
+@pytest.mark.usefixtures("always")
 def test_a_backward_for_the_input_alone_forms_no_weight_gradient(monkeypatch):
     """As in an alpha step, which asks for gates only."""
     formed = []
@@ -49,9 +57,25 @@ def test_a_backward_for_the_input_alone_forms_no_weight_gradient(monkeypatch):
     assert conv.weight.grad is not None
 
 
+@pytest.mark.usefixtures("always")
 def test_a_layer_far_from_the_input_of_a_backward_is_left_out(monkeypatch):
     """The last layer's weights are wanted, the input's gradient is not."""
     conv, x = DepthwiseConv2d(2, 3, dilation=2), torch.randn(1, 2, 4, 4)
     monkeypatch.setattr(depthwise, "_of_input", lambda *given: pytest.fail("the data need no gradient"))
     conv(x).sum().backward()
     assert conv.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "batch", "side", "ours"),
+    [
+        (3, 2, 2, 64, 16, True),  # halves a large map
+        (5, 1, 2, 64, 8, True),  # wider than the map
+        (5, 1, 2, 64, 16, False),
+        (3, 2, 2, 2, 16, False),  # few pixels
+        (5, 2, 1, 64, 16, False),  # not dilated
+    ],
+)
+def test_it_is_ours_where_that_pays(kernel, stride, dilation, batch, side, ours):
+    y = DepthwiseConv2d(2, kernel, stride, dilation)(torch.randn(batch, 2, side, side))
+    assert ("Dilated" in type(y.grad_fn).__name__) is ours
