@@ -74,8 +74,8 @@ def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
             yield from _to_plain(f"3b alpha compare, {of}", ours, "alpha", 0.35)
     yield from _across(times)
     yield from _to_plain("- GDAS weight step", times["gdas"], "weight")
-    yield from _to_plain("- multi-path weight step", times["darts"], "weight")
-    yield from _to_plain("- multi-path alpha step", times["darts"], "alpha")
+    yield from _to_plain("- multi-path weight", times["darts"], "weight")
+    yield from _to_plain("- multi-path alpha", times["darts"], "alpha")
     plain = [one.plain / one.pytorch for rounds in times.values() for one in rounds if one.pytorch]
     yield Row("- plain / PyTorch's", plain)
 

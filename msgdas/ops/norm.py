@@ -49,7 +49,7 @@ def batch_norm(
     PyTorch's kernels go through channels_last maps pixel by pixel: a vector instruction is half empty at 8 channels,
     and threads write to the same cache line where the channels do not fill it. A map of n · k pixels and C channels
     is, in memory, one of n pixels and C · k channels. Folded so, the same kernels take 0.2 to 0.8 of the time,
-    both ways together, with two threads, 0.4 to 1.05 with one (benchmarks/operations.py), and err less, since each sum
+    both ways together, with two threads, 0.4 to 1.1 with one (benchmarks/operations.py), and err less, since each sum
     has fewer terms.
 
     Args:
