@@ -35,16 +35,16 @@ def quiet(net: nn.Module | Sequence[nn.Module], *, drop: bool = False) -> Iterat
         elif isinstance(module, DropBlockIdentity) and not drop:
             drops.append((module, module.p))
     for norm in norms:
-        norm.track_running_stats = False
+        vars(norm)["track_running_stats"] = False  # nn.Module's own way takes five times as long
     for identity, _ in drops:
-        identity.p = 0.0
+        vars(identity)["p"] = 0.0
     try:
         yield
     finally:
         for norm in norms:
-            norm.track_running_stats = True
+            vars(norm)["track_running_stats"] = True
         for identity, p in drops:
-            identity.p = p
+            vars(identity)["p"] = p
 
 
 @contextmanager

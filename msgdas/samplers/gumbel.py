@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
-from msgdas.samplers._relax import gumbel_like, one_path_each, straight_through
+from msgdas.samplers._relax import gumbel_like, hard_path, one_path_each, straight_through
 from msgdas.subgraph import SubGraph
 
 __all__ = ["GumbelTopK"]
@@ -60,6 +60,8 @@ class GumbelTopK:
         order_CO = phi_CO.detach().argsort(-1, descending=True)
         turn_CK = self._turns(alphas.sizes(), generator).to(phi_CO.device)
         picks_KC = order_CO.gather(1, turn_CK).T
+        if not phi_CO.requires_grad:
+            return [hard_path(alphas, picks) for picks in picks_KC.tolist()]  # the same gates, in half of the time
         soft_KCO = (self._scope(phi_CO, order_CO, turn_CK) / tau).softmax(-1)
         return one_path_each(alphas, picks_KC, straight_through(picks_KC, soft_KCO))
 

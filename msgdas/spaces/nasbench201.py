@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ OPERATIONS: dict[str, Callable[[int, bool], nn.Module]] = {  # (channels, affine
     "avg_pool_3x3": lambda c, affine: AvgPool3x3(),
 }
 EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → module
+Incoming = list[tuple[int, list[tuple[int, int]]]]  # of each node, in order, the edges into it and their sources
 
 
 class Cell(nn.Module):
@@ -38,24 +40,29 @@ class Cell(nn.Module):
         self.edges = nn.ModuleList(edge(f"cell/{source}-{target}", channels) for source, target in EDGES)
 
     def forward(self, x: Tensor) -> Tensor:
-        nodes = {0: x}
+        nodes, edges = {0: x}, list(self.edges)
         with sharing():
-            for node, edges in sorted(self._edges_into().items()):
-                outputs = [edge(nodes[source]) for source, edge in edges]
+            for node, incoming in self._edges_into():
+                outputs = [edges[i](nodes[source]) for i, source in incoming]
                 nodes[node] = total(outputs) if outputs else torch.zeros_like(x)
         return nodes[3]
 
-    def _edges_into(self) -> dict[int, list[tuple[int, nn.Module]]]:
-        """The edges that run, with their sources, by node: not ``none``, nor what does not reach the output."""
-        into: dict[int, list[tuple[int, nn.Module]]] = {3: []}
-        if not self.training:  # in evaluation all nodes, as the table counts
-            into |= {1: [], 2: []}
-        for (source, node), edge in zip(reversed(EDGES), reversed(self.edges), strict=True):
-            if node in into and not is_zero(edge):
-                into[node].insert(0, (source, edge))
-                if source:
-                    into.setdefault(source, [])
-        return into
+    def _edges_into(self) -> Incoming:
+        """The edges that run: not ``none``, nor what does not reach the output."""
+        return _edges_into(tuple(map(is_zero, self.edges)), self.training)
+
+
+@lru_cache
+def _edges_into(zeros: tuple[bool, ...], training: bool) -> Incoming:
+    into: dict[int, list[tuple[int, int]]] = {3: []}
+    if not training:  # in evaluation all nodes, as the table counts
+        into |= {1: [], 2: []}
+    for i, (source, node) in reversed(list(enumerate(EDGES))):
+        if node in into and not zeros[i]:
+            into[node].insert(0, (i, source))
+            if source:
+                into.setdefault(source, [])
+    return sorted(into.items())
 
 
 class Reduction(nn.Module):
