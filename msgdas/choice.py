@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from msgdas.errors import InputError
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
-from msgdas.ops.weighted import add_weighted, alone, sharing, weighted_norm
+from msgdas.ops.weighted import add_weighted, alone, sharing, takes_weight, weighted_norm
 from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Choice(nn.Module):
 
     def _sum(self, gate: Gate, inputs: Sequence[Tensor]) -> Tensor:
         weights, result = gate.weights.unbind(), None
-        for i in self._running(gate.active):  # the gate of what is zero has the gradient 0
+        running = self._running(gate.active)  # the gate of what is zero has the gradient 0
+        for i in sorted(running, key=lambda i: not takes_weight(self._candidate(i))):
             result = add_weighted(result, self._candidate(i), inputs[i], weights[i])
         assert result is not None
         return result

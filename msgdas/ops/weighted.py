@@ -19,7 +19,7 @@ from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
 from msgdas.ops.sums import plus
 
-__all__ = ["add_weighted", "alone", "sharing", "weighted_norm"]
+__all__ = ["add_weighted", "alone", "sharing", "takes_weight", "weighted_norm"]
 
 T = TypeVar("T")
 
@@ -74,9 +74,16 @@ def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: 
     layers, norm = _layers_and_norm(candidate)
     if norm is None:
         return plus(total, alone(candidate, x), weight)
-    if len(layers) == 1 and _opens(layers[0]) and norm.weight is None:
+    if _shared(layers, norm):
         return plus(total, _normalised(layers[0], norm, x), weight)
     return plus(total, _weighted_norm(norm, _in_a_row(layers, x), weight))
+
+
+def takes_weight(candidate: nn.Module) -> bool:
+    """Whether `add_weighted` weights it without a pass over memory. The first of a sum is best one that does: there is
+    nothing yet to add it to."""
+    layers, norm = _layers_and_norm(candidate)
+    return norm is not None and not _shared(layers, norm)
 
 
 def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
@@ -139,6 +146,11 @@ def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNor
     ):
         return layers, norm
     return [], None
+
+
+def _shared(layers: list[nn.Module], norm: nn.BatchNorm2d) -> bool:
+    """Whether the normalised map is computed once for all: that of a pooling, without affine."""
+    return len(layers) == 1 and _opens(layers[0]) and norm.weight is None
 
 
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
