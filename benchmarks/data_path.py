@@ -96,7 +96,7 @@ def paths(images: Images, batch_size: int, cutout: int) -> dict[str, Callable[[i
 def measure(
     make: Mapping[str, Callable[[int], Iterable[Batch]]], batches: int, rounds: int, clock: str
 ) -> dict[str, list[float]]:
-    """Seconds for ``batches`` batches, a value per round after one that warms up, in an order that turns."""
+    """Seconds for ``batches`` batches, a value per round after one that warms up, in an order that changes."""
     now = CLOCKS[clock]
     found: dict[str, list[float]] = {name: [] for name in make}
     for turn in range(-1, rounds):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from random import Random
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -267,10 +268,11 @@ def measure(
 
 
 def in_turn(names: Iterable[str], turn: int) -> list[str]:
-    """All of them, in every round from another one on."""
+    """All of them, in another order every two rounds, of which the second runs it backwards: a network that runs after
+    another of the same path finds it in the caches, at batch 2 in 0.95 of the time."""
     order = list(names)
-    start = turn % len(order)
-    return order[start:] + order[:start]
+    Random(turn // 2).shuffle(order)
+    return order[::-1] if turn % 2 else order
 
 
 class _Subject:

@@ -258,3 +258,16 @@ def test_ratios_to_pytorch_are_of_its_own_plain_steps():
     assert one.ratios_to_pytorch()["weight"] == pytest.approx(one.weight / one.pytorch)
     assert one.plain_alpha == one.plain
     assert one.ratios_to_pytorch()["alpha"] == pytest.approx(one.alpha / one.pytorch)
+
+
+@pytest.mark.parametrize("turn", [0, 2, 10])
+def test_within_two_rounds_each_runs_as_often_before_any_other_as_after_it(turn):
+    names = ["plain", "weight", "pytorch", "alpha"]
+    first, second = speed.in_turn(names, turn), speed.in_turn(names, turn + 1)
+    assert sorted(first) == sorted(names)
+    assert second == first[::-1]
+
+
+def test_who_runs_before_whom_changes():
+    before = {tuple(order[i : i + 2]) for t in range(20) for order in [speed.in_turn("abcd", t)] for i in range(3)}
+    assert len(before) == 4 * 3
