@@ -27,7 +27,7 @@ class EpsilonGreedy:
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         soft_CO = alphas.stack().softmax(-1)
         explore_C, where_C = torch.rand(2, len(alphas), generator=generator)
-        random_C = (where_C * alphas.sizes()).long()
+        random_C = (where_C * torch.tensor(alphas.sizes)).long()
         picks_C = torch.where(explore_C < self.epsilon, random_C, soft_CO.argmax(-1).cpu())
         hard_CO = F.one_hot(picks_C, soft_CO.shape[-1]).to(soft_CO)
         gates_CO = hard_CO + (soft_CO - soft_CO.detach())  # forward exactly one-hot, backward the softmax

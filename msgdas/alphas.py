@@ -17,6 +17,10 @@ __all__ = ["Alphas"]
 class Alphas(nn.Module):
     """One float32 logit vector ``(O,)`` per searched choice *name*.
 
+    Attributes:
+        names: of the searched choices, in order.
+        sizes: how many candidates each of them has.
+
     Args:
         candidates: choice name → number of candidates, or their labels.
         init: standard deviation of the initial logits.
@@ -46,6 +50,7 @@ class Alphas(nn.Module):
                 raise InputError(f"choice {name!r} with {len(labels)} candidates: it needs a name without '.' and one")
         self.labels: dict[str, tuple[str, ...]] = searched | {n: tuple(given) for n, given in (fixed or {}).items()}
         self.names: tuple[str, ...] = tuple(searched)
+        self.sizes: tuple[int, ...] = tuple(map(len, searched.values()))
         self.keep: dict[str, int] = dict.fromkeys(searched, 1) | dict(keep or {})
         self.logits = nn.ParameterDict(
             {
@@ -71,14 +76,10 @@ class Alphas(nn.Module):
     def __len__(self) -> int:
         return len(self.names)
 
-    def sizes(self) -> Tensor:
-        """Number of candidates of each choice, ``(C,)`` int64."""
-        return torch.tensor([len(self.labels[name]) for name in self.names])
-
     def stack(self) -> Tensor:
         """All logits as ``(C, O)``, O the largest number of candidates, padded with −inf."""
         logits = [self.logits[name] for name in self.names]
-        if len({len(each) for each in logits}) == 1:
+        if len(set(self.sizes)) == 1:
             return torch.stack(logits)  # in a fifth of the time
         return pad_sequence(logits, batch_first=True, padding_value=-torch.inf)
 

@@ -97,7 +97,7 @@ def test_alphas_stack_with_padding_and_warm_up_is_uniform():
     alphas = Alphas({"a": 3, "b": ("x", "y")}, init=1.0)
     stacked = alphas.stack()
     assert torch.equal(stacked[1], torch.cat([alphas["b"], torch.tensor([-torch.inf])]))
-    assert alphas.sizes().tolist() == [3, 2]
+    assert alphas.sizes == (3, 2)
     flat = alphas.double().uniform()
     assert flat.labels == alphas.labels
     assert flat["a"].dtype == torch.float64

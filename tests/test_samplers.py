@@ -105,6 +105,17 @@ class TestContract:
         for s, t in zip(first, again, strict=True):
             assert all(torch.equal(s[name].weights, t[name].weights) for name in s)
 
+    def test_without_gradients_the_draw_is_the_same(self, sampler):
+        alphas = alphas_of(*SIZES)
+        learning = sampler(alphas, tau=0.7, generator=seeded(3))
+        with torch.no_grad():
+            hard = sampler(alphas, tau=0.7, generator=seeded(3))
+        assert actives(learning) == actives(hard)
+        for s, t in zip(learning, hard, strict=True):
+            for name, gate in s.items():
+                torch.testing.assert_close(gate.weights.detach(), t[name].weights, rtol=0, atol=0)
+                assert not t[name].weights.requires_grad
+
     def test_gates_cover_every_choice_and_weigh_all_its_candidates(self, sampler):
         alphas = alphas_of(*SIZES)
         for subgraph in sampler(alphas, tau=0.7, generator=seeded()):

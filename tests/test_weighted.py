@@ -10,11 +10,13 @@ from reference import alphas_of, seeded, smooth
 from torch import nn
 from torch.nn import functional as F
 
+from msgdas.alphas import Alphas
 from msgdas.choice import Choice, MixedOp, total
 from msgdas.errors import InputError
 from msgdas.methods import darts as darts_of
 from msgdas.methods import darts_2nd
-from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn, weighted
+from msgdas.ops.sums import plus
 from msgdas.ops.weighted import sharing
 from msgdas.quiet import quiet
 from msgdas.samplers import Softmax
@@ -209,6 +211,20 @@ def test_a_cell_of_a_path_computes_what_its_edges_share_once(monkeypatch):
     with select(net, one_path(net, 2)), torch.no_grad():
         cell(torch.randn(2, 4, 8, 8).double())
     assert len(called) == 3  # states, of six edges
+
+
+def test_a_mixture_begins_with_a_candidate_that_takes_its_weight_in(monkeypatch):
+    """`plus` of nothing and a weighted map goes through memory for a product alone."""
+    begins = []
+    monkeypatch.setattr(
+        weighted, "plus", lambda total, y, weight=None: begins.append((total, weight)) or plus(total, y, weight)
+    )
+    net = nasbench201.supernet(channels=4, cells=1, image_size=8)
+    (subgraph,) = Softmax()(Alphas.of(net))
+    with select(net, subgraph):
+        net(torch.randn(2, 3, 8, 8))
+    assert len(begins) == 2 * 6 * 4  # cells, edges, candidates that are not none
+    assert all(weight is None for total, weight in begins if total is None)
 
 
 def test_a_sum_leaves_its_terms_alone():

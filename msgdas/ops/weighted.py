@@ -99,34 +99,28 @@ def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
 # ------------------------------------------------------------------ how they begin
 
 
-def _opens(module: nn.Module) -> bool:
-    """Whether candidates that begin with it can share its output: it has no weights, and does not change its input."""
-    kind = type(module)
-    return (kind in _POOLS or (kind is nn.ReLU and not module.inplace)) and not _hooked(module)
-
-
 def _in_a_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    run = _first
+    begins = True
     for layer in layers:
-        x, run = run(layer, x), _call
+        x, begins = _first(layer, x) if begins else layer(x), False
     return x
 
 
 def _first(module: nn.Module, x: Tensor) -> Tensor:
-    return _opening(module, x) if _opens(module) else _call(module, x)
-
-
-def _call(module: nn.Module, x: Tensor) -> Tensor:
-    y: Tensor = module(x)
+    key = _key(module)
+    y: Tensor = module(x) if key is None else _once(x, key, lambda: module(x))
     return y
 
 
-def _opening(module: nn.Module, x: Tensor) -> Tensor:
-    return _once(x, _key(module), lambda: module(x))
-
-
-def _key(module: nn.Module) -> Hashable:
-    return type(module), *(getattr(module, name) for name in type(module).__constants__)  # type: ignore[attr-defined]
+def _key(module: nn.Module) -> Hashable | None:
+    """The same for modules whose output candidates that begin with them can share: they have no weights, and do not
+    change their input. None for any other."""
+    kind = type(module)
+    if kind is nn.ReLU:
+        return None if module.inplace or _hooked(module) else kind
+    if kind not in _POOLS or _hooked(module):
+        return None
+    return kind, *(getattr(module, name) for name in module.__constants__)  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------- how they end
@@ -150,7 +144,7 @@ def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNor
 
 def _shared(layers: list[nn.Module], norm: nn.BatchNorm2d) -> bool:
     """Whether the normalised map is computed once for all: that of a pooling, without affine."""
-    return len(layers) == 1 and _opens(layers[0]) and norm.weight is None
+    return len(layers) == 1 and norm.weight is None and _key(layers[0]) is not None
 
 
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
@@ -165,7 +159,7 @@ def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
 
 def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """``norm(pool(x))`` without affine, computed once for all; each norm keeps running statistics of its own."""
-    y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_opening(pool, x), norm.eps))
+    y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_first(pool, x), norm.eps))
     for kept, found in zip(running(norm), (mean, var), strict=True):
         if kept is not None:
             kept.lerp_(found.to(kept.dtype), norm.momentum or 0.0)

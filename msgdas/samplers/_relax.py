@@ -33,13 +33,12 @@ def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
 
 def one_path_each(alphas: Alphas, picks: Tensor, weights: Tensor) -> list[SubGraph]:
     """``picks`` ``(K, C)`` and gate weights ``(K, C, O)`` as K single-path sub-graphs."""
-    sizes = [len(alphas.labels[name]) for name in alphas.names]
     widest = weights.shape[-1]
     return [
         SubGraph(
             {
                 n: Gate((i,), w if o == widest else w[:o])  # a slice costs more than the rest of a gate
-                for n, i, w, o in zip(alphas.names, row, rows, sizes, strict=True)
+                for n, i, w, o in zip(alphas.names, row, rows, alphas.sizes, strict=True)
             }
         )
         for row, rows in zip(picks.tolist(), (w.unbind(0) for w in weights.unbind(0)), strict=True)
@@ -49,12 +48,11 @@ def one_path_each(alphas: Alphas, picks: Tensor, weights: Tensor) -> list[SubGra
 def hard_path(alphas: Alphas, picks: Sequence[int]) -> SubGraph:
     """The single-path sub-graph of one pick for each choice, with gates that no gradient reaches."""
     like = alphas[alphas.names[0]]
-    sizes = (len(alphas.labels[name]) for name in alphas.names)
-    rows = (_one_hot(size, i, like.dtype, like.device) for size, i in zip(sizes, picks, strict=True))
-    return SubGraph({n: Gate((i,), row) for n, i, row in zip(alphas.names, picks, rows, strict=True)})
+    chosen = zip(alphas.names, alphas.sizes, picks, strict=True)
+    return SubGraph({name: _certain(i, size, like.dtype, like.device) for name, size, i in chosen})
 
 
 @lru_cache
-def _one_hot(size: int, i: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _certain(i: int, size: int, dtype: torch.dtype, device: torch.device) -> Gate:
     with torch.inference_mode(False):  # for whoever comes later
-        return torch.eye(size, dtype=dtype, device=device)[i]
+        return Gate((i,), torch.eye(size, dtype=dtype, device=device)[i])

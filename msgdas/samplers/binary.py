@@ -32,6 +32,7 @@ class BinaryGates:
         pair_C2 = torch.where(swap_C[:, None], pair_C2.flip(-1), pair_C2)
         weights_CO = straight_through(pair_C2[:, 0], soft_CO)
         gates = {}
-        for name, (runs, probed), weights in zip(alphas.names, pair_C2.tolist(), weights_CO, strict=True):
-            gates[name] = Gate((runs,), weights[: len(alphas.labels[name])], probe=(probed,))
+        drawn = zip(alphas.names, alphas.sizes, pair_C2.tolist(), weights_CO, strict=True)
+        for name, size, (runs, probed), weights in drawn:
+            gates[name] = Gate((runs,), weights[:size], probe=(probed,))
         return [SubGraph(gates)]

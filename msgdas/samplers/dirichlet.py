@@ -31,8 +31,8 @@ class Dirichlet:
         seed = int(torch.randint(2**62, (), generator=generator))
         logits_CO = alphas.stack()
         betas = [
-            concentration(logits[: len(alphas.labels[name])]).clamp_min(1e-3)
-            for name, logits in zip(alphas.names, logits_CO.cpu(), strict=True)
+            concentration(logits[:size]).clamp_min(1e-3)
+            for size, logits in zip(alphas.sizes, logits_CO.cpu(), strict=True)
         ]
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)  # torch's distributions take no generator, and draw the same on the CPU only

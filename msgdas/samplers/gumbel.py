@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -58,16 +59,16 @@ class GumbelTopK:
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
         order_CO = phi_CO.detach().argsort(-1, descending=True)
-        turn_CK = self._turns(alphas.sizes(), generator).to(phi_CO.device)
+        turn_CK = self._turns(alphas.sizes, generator).to(phi_CO.device)
         picks_KC = order_CO.gather(1, turn_CK).T
         if not phi_CO.requires_grad:
             return [hard_path(alphas, picks) for picks in picks_KC.tolist()]  # the same gates, in half of the time
         soft_KCO = (self._scope(phi_CO, order_CO, turn_CK) / tau).softmax(-1)
         return one_path_each(alphas, picks_KC, straight_through(picks_KC, soft_KCO))
 
-    def _turns(self, sizes_C: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _turns(self, sizes: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Which pick of each choice goes to which sub-graph, ``(C, K)``."""
-        turn_CK = torch.arange(self.k) % sizes_C[:, None]
+        turn_CK = _in_order(sizes, self.k)
         if self.assignment == "rank":
             return turn_CK
         return turn_CK.gather(1, torch.rand(turn_CK.shape, generator=generator).argsort(-1))
@@ -84,10 +85,15 @@ class GumbelTopK:
         return phi_CO.expand(self.k, -1, -1).masked_fill(outside, -torch.inf)
 
     def _check(self, alphas: Alphas) -> None:
-        for name in alphas.names:
-            size = len(alphas.labels[name])
+        for name, size in zip(alphas.names, alphas.sizes, strict=True):
             if size < self.k and not self.reuse:
                 raise InputError(
                     f"choice {name!r} has {size} candidates, fewer than k={self.k} exclusive sub-graphs: "
                     "lower k, or pass reuse=True"
                 )
+
+
+@lru_cache
+def _in_order(sizes: tuple[int, ...], k: int) -> Tensor:
+    with torch.inference_mode(False):  # for whoever comes later
+        return torch.arange(k) % torch.tensor(sizes)[:, None]

@@ -31,6 +31,5 @@ class GumbelSoftmax:
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
         weights_CO = (phi_CO / tau).softmax(-1)
-        sizes = [len(alphas.labels[name]) for name in alphas.names]
-        whole = zip(alphas.names, weights_CO, sizes, strict=True)
+        whole = zip(alphas.names, weights_CO, alphas.sizes, strict=True)
         return [SubGraph({name: Gate(tuple(range(o)), w[:o]) for name, w, o in whole})]

@@ -47,7 +47,7 @@ class Topology:
         soft_CO = (phi_CO / tau).softmax(-1)
         weights_CO = hard_CO + (soft_CO - soft_CO.detach())
         gates = {}
-        for name, kept, weights in zip(alphas.names, hard_CO.tolist(), weights_CO, strict=True):
+        for name, size, kept, weights in zip(alphas.names, alphas.sizes, hard_CO.tolist(), weights_CO, strict=True):
             active = tuple(i for i, runs in enumerate(kept) if runs)
-            gates[name] = Gate(active, weights[: len(alphas.labels[name])])
+            gates[name] = Gate(active, weights[:size])
         return SubGraph(gates)
