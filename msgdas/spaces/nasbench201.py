@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,26 @@ EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → mod
 Incoming = list[tuple[int, list[tuple[int, int]]]]  # of each node, in order, the edges into it and their sources
 
 
+def _edges_into(zeros: tuple[bool, ...], training: bool) -> Incoming:
+    """Those that run: not ``none``, nor what does not reach the output."""
+    into: dict[int, list[tuple[int, int]]] = {3: []}
+    if not training:  # in evaluation all nodes, as the table counts
+        into |= {1: [], 2: []}
+    for i, (source, node) in reversed(list(enumerate(EDGES))):
+        if node in into and not zeros[i]:
+            into[node].insert(0, (i, source))
+            if source:
+                into.setdefault(source, [])
+    return sorted(into.items())
+
+
+RUNNING = {
+    (zeros, training): _edges_into(zeros, training)
+    for zeros in product((False, True), repeat=len(EDGES))
+    for training in (False, True)
+}
+
+
 class Cell(nn.Module):
     """``node_t = Σ_{s<t} edge_{s→t}(node_s)``; the input is node 0, the output node 3. Keeps the shape."""
 
@@ -48,21 +68,7 @@ class Cell(nn.Module):
         return nodes[3]
 
     def _edges_into(self) -> Incoming:
-        """The edges that run: not ``none``, nor what does not reach the output."""
-        return _edges_into(tuple(map(is_zero, self.edges)), self.training)
-
-
-@lru_cache
-def _edges_into(zeros: tuple[bool, ...], training: bool) -> Incoming:
-    into: dict[int, list[tuple[int, int]]] = {3: []}
-    if not training:  # in evaluation all nodes, as the table counts
-        into |= {1: [], 2: []}
-    for i, (source, node) in reversed(list(enumerate(EDGES))):
-        if node in into and not zeros[i]:
-            into[node].insert(0, (i, source))
-            if source:
-                into.setdefault(source, [])
-    return sorted(into.items())
+        return RUNNING[tuple(map(is_zero, self.edges)), self.training]
 
 
 class Reduction(nn.Module):
