@@ -69,13 +69,15 @@ def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
     Raises:
         InputError: the sub-graph has a gate for what is no choice of the network.
     """
-    places, names = _places(net)
-    if not names.issuperset(subgraph):
-        unknown = next(name for name in subgraph if name not in names)
-        raise InputError(f"sub-graph has a gate for {unknown!r}, which is no choice of the network")
-    before = [(choice, choice.gate) for choice in places]
-    for choice, _ in before:
-        choice.__dict__["gate"] = subgraph.get(choice.name)  # nn.Module's own way takes ten times as long
+    places = _places(net)
+    for name in subgraph:
+        if name not in places:
+            raise InputError(f"sub-graph has a gate for {name!r}, which is no choice of the network")
+    before = [(choice, choice.gate) for same in places.values() for choice in same]
+    for name, same in places.items():
+        gate = subgraph.get(name)
+        for choice in same:
+            choice.__dict__["gate"] = gate  # nn.Module's own way takes ten times as long
     try:
         yield net
     finally:
@@ -83,18 +85,17 @@ def select(net: nn.Module, subgraph: Mapping[str, Gate]) -> Iterator[nn.Module]:
             choice.__dict__["gate"] = gate_before
 
 
-_PLACES: WeakKeyDictionary[nn.Module, tuple[int, list[ReferenceType[Choice]], frozenset[str]]] = WeakKeyDictionary()
+_PLACES: WeakKeyDictionary[nn.Module, tuple[int, dict[str, list[ReferenceType[Choice]]]]] = WeakKeyDictionary()
 
 
-def _places(net: nn.Module) -> tuple[list[Choice], frozenset[str]]:
-    """Every choice of ``net``, and their names. They are looked for again once a choice has been made anywhere: a walk
-    over all modules for every sub-graph of every step takes longer than a small layer."""
-    made, kept, names = _PLACES.get(net, (-1, [], frozenset()))
+def _places(net: nn.Module) -> dict[str, list[Choice]]:
+    """Every choice of ``net`` by name. They are looked for again once a choice has been made anywhere: a walk over all
+    modules for every sub-graph of every step takes longer than a small layer."""
+    made, kept = _PLACES.get(net, (-1, {}))
     if made != Choice.made:
-        found = all_choices(net)
-        kept, names = [ref(choice) for same in found.values() for choice in same], frozenset(found)
-        _PLACES[net] = Choice.made, kept, names
-    return [choice for each in kept if (choice := each()) is not None], names
+        kept = {name: [ref(choice) for choice in same] for name, same in all_choices(net).items()}
+        _PLACES[net] = Choice.made, kept
+    return {name: [choice for each in same if (choice := each()) is not None] for name, same in kept.items()}
 
 
 def cut(subgraphs: Sequence[SubGraph], *, others: Others | None = None) -> tuple[list[SubGraph], Callable[[], None]]:
