@@ -10,7 +10,7 @@ ifndef OUT
 OUT := $(shell d=runs/digits; n=1; while [ -e "$$d" ]; do n=$$((n + 1)); d=runs/digits-$$n; done; echo "$$d")
 endif
 SEARCH_ARGS ?=
-TRAIN_ARGS  ?= --epochs 30
+TRAIN_ARGS  ?= --epochs 45
 BENCH_ARGS  ?=
 
 export NO_MKDOCS_2_WARNING = 1
