@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from msgdas.errors import InputError
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
-from msgdas.ops.weighted import add_weighted, alone, sharing, takes_weight, weighted_norm
+from msgdas.ops.weighted import alone, sharing, weighted_norm, weighted_sum
 from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
@@ -105,12 +105,9 @@ class Choice(nn.Module):
             return self._sum(gate, inputs)
 
     def _sum(self, gate: Gate, inputs: Sequence[Tensor]) -> Tensor:
-        weights, result = gate.weights.unbind(), None
+        weights = gate.weights.unbind()
         running = self._running(gate.active)  # the gate of what is zero has the gradient 0
-        for i in sorted(running, key=lambda i: not takes_weight(self._candidate(i))):
-            result = add_weighted(result, self._candidate(i), inputs[i], weights[i])
-        assert result is not None
-        return result
+        return weighted_sum((self._candidate(i), inputs[i], weights[i]) for i in running)
 
     def _through_gate(self, i: int, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         candidate, x = self._candidate(i), inputs[i]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from threading import local
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
 from msgdas.ops.sums import plus
 
-__all__ = ["add_weighted", "alone", "sharing", "takes_weight", "weighted_norm"]
+__all__ = ["alone", "sharing", "weighted_norm", "weighted_sum"]
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ _innermost = _Innermost()
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Inside, the candidates that `add_weighted` runs compute the ReLU and the poolings of a tensor once for all: what
+    """Inside, the candidates that `weighted_sum` runs compute the ReLU and the poolings of a tensor once for all: what
     a cell opens around its forward. Nothing is shared with what surrounds it.
 
     Candidates must not change in place what they begin with.
@@ -64,26 +65,30 @@ def weighted_norm(candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor | N
     return None if norm is None else _weighted_norm(norm, _in_a_row(layers, x), weight)
 
 
-def add_weighted(total: Tensor | None, candidate: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """``total + weight · candidate(x)``.
+def weighted_sum(terms: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> Tensor:
+    """``Σ w · candidate(x)``.
+
+    It begins with a candidate whose BatchNorm takes its weight in, if there is one: where there is nothing to add to
+    yet, a weight of its own costs a pass over memory.
 
     Args:
-        total: what this function returned for the candidates before, and may overwrite; None: this is the first.
-        weight: a scalar.
+        terms: ``(candidate, x, w)``, one at least, ``w`` a scalar.
     """
+    result: Tensor | None = None
+    for compute, left in sorted(starmap(_term, terms), key=lambda term: term[1] is not None):
+        result = plus(result, compute(), left)
+    assert result is not None
+    return result
+
+
+def _term(candidate: nn.Module, x: Tensor, weight: Tensor) -> tuple[Callable[[], Tensor], Tensor | None]:
+    """What computes ``weight · candidate(x)``, and the weight, if it is left to be multiplied with."""
     layers, norm = _layers_and_norm(candidate)
     if norm is None:
-        return plus(total, alone(candidate, x), weight)
-    if _shared(layers, norm):
-        return plus(total, _normalised(layers[0], norm, x), weight)
-    return plus(total, _weighted_norm(norm, _in_a_row(layers, x), weight))
-
-
-def takes_weight(candidate: nn.Module) -> bool:
-    """Whether `add_weighted` weights it without a pass over memory. The first of a sum is best one that does: there is
-    nothing yet to add it to."""
-    layers, norm = _layers_and_norm(candidate)
-    return norm is not None and not _shared(layers, norm)
+        return lambda: alone(candidate, x), weight
+    if len(layers) == 1 and norm.weight is None and _key(layers[0]) is not None:
+        return lambda: _normalised(layers[0], norm, x), weight
+    return lambda: _weighted_norm(norm, _in_a_row(layers, x), weight), None
 
 
 def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
@@ -140,11 +145,6 @@ def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNor
     ):
         return layers, norm
     return [], None
-
-
-def _shared(layers: list[nn.Module], norm: nn.BatchNorm2d) -> bool:
-    """Whether the normalised map is computed once for all: that of a pooling, without affine."""
-    return len(layers) == 1 and norm.weight is None and _key(layers[0]) is not None
 
 
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
