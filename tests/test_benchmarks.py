@@ -96,3 +96,23 @@ def test_proxy_compares_a_super_net_with_a_table(
     assert len(rows) == 10 + 1 + 6 * 4
     assert all(0 < float(row["loss"]) < 100 and float(row["table_accuracy"]) >= 50 for row in rows)
     assert "Kendall's tau, best tenth: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seeds", "line"), [("3-6", "gdas     88"), ("3-12", "in 8 of 8")])
+def test_judged_looks_the_committed_cells_up(seeds, line, tmp_path, monkeypatch, capsys):
+    """The table holds what the results say of their cells, so that they must come out again."""
+    script = load("judged", monkeypatch)
+    known = {script.CELL: "90.1987"}
+    for name in ("", "_epochs"):
+        file = script.PREFIX.with_name(f"{script.PREFIX.name}{name}.csv")
+        text = file.read_text(encoding="utf-8")
+        (tmp_path / f"judged{name}.csv").write_text(text, encoding="utf-8")
+        known |= {row["genotype"]: row["table_accuracy"] for row in csv.DictReader(text.splitlines())}
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["genotype,accuracy", *(f"{cell},{value}" for cell, value in known.items())]))
+    assert script.main([str(table), "--prefix", str(tmp_path / "judged"), "--seeds", seeds]) == 0
+    printed = capsys.readouterr().out
+    assert line in printed
+    assert "3 × 3 convolutions everywhere 90.1987" in printed
+    assert (tmp_path / "judged.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert script.main([str(tmp_path / "none.csv")]) == 2
