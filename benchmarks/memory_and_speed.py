@@ -26,6 +26,7 @@ from msgdas.bench.speed import Method, Round, Setting
 from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.heap import keep_freed_memory
+from msgdas.native import use_native
 
 KS = (1, 2, 3, 4)
 TIMES = [
@@ -117,17 +118,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
+    parser.add_argument("--native", action="store_true", help="with compiled kernels")
     parser.add_argument("--memory", nargs="*", choices=MEMORY, default=list(MEMORY), help="configurations")
     parser.add_argument("--memory-repeats", type=int, default=3, help="processes per configuration")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--compare", type=Path, help="earlier result; exit code 1 if a ratio has grown")
     args = parser.parse_args(arguments)
     setting = Setting(args.space, args.channels, args.cells, args.image_size, args.batch, args.device, args.threads)
+    setting = replace(setting, native=args.native)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     where = speed.where(setting, args.clock)
     console = Console(width=80, highlight=False)
     try:
+        use_native(args.native)
         earlier = Earlier.read(args.compare, where) if args.compare else None
         rows = [*time_rows(setting, args.rounds, args.clock), *memory_rows(setting, args.memory, args.memory_repeats)]
         write_rows(args.out, rows, where)

@@ -9,6 +9,7 @@ from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.heap import keep_freed_memory
+from msgdas.native import use_native
 from msgdas.retrain import Recipe, load, retrain
 from msgdas.search.loop import fit
 from msgdas.search.search import Search
@@ -37,4 +38,5 @@ __all__ = [
     "samplers",
     "select",
     "spaces",
+    "use_native",
 ]

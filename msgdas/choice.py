@@ -12,15 +12,17 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
+from msgdas.native import native
+from msgdas.ops.fused import Summand, fused_sum, fusible
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
-from msgdas.ops.weighted import alone, sharing, weighted_norm, weighted_sum
+from msgdas.ops.weighted import alone, hooked, sharing, summand, weighted_norm, weighted_sum
 from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
     from msgdas.subgraph import Gate
 
-__all__ = ["Choice", "MixedInput", "MixedOp", "all_choices", "choices", "is_zero", "total"]
+__all__ = ["Choice", "MixedInput", "MixedOp", "all_choices", "choices", "is_zero", "node", "total"]
 
 
 class Choice(nn.Module):
@@ -68,6 +70,8 @@ class Choice(nn.Module):
 
     def mix(self, inputs: Sequence[Tensor]) -> Tensor:
         """Sum of the active candidates, each on its own input, weighted by the gate."""
+        if fusible(inputs[0]):
+            return fused_sum(self.summands(inputs))
         active, gate = self.active(), self.gate
         if gate is not None and len(active) > 1:
             return self._weighted(inputs, gate)
@@ -75,6 +79,21 @@ class Choice(nn.Module):
             return self._through_gate(active[0], inputs, gate)
         running = self._running(active)
         return total([alone(self._candidate(i), inputs[i]) for i in running])  # a gate of exactly 1 costs nothing
+
+    def summands(self, inputs: Sequence[Tensor]) -> list[Summand]:
+        """What `mix` adds, for `fused_sum`."""
+        active, gate = self.active(), self.gate
+        if gate is not None and len(active) > 1:
+            if self.recompute and torch.is_grad_enabled():
+                return [Summand(self._weighted(inputs, gate))]
+            weights = gate.weights.unbind()
+            return [summand(self._candidate(i), inputs[i], weights[i]) for i in self._running(active)]
+        if gate is not None and _learns(gate):
+            (i,) = active
+            if gate.probe or gate.added:
+                return [Summand(self._through_gate(i, inputs, gate))]
+            return [summand(self._candidate(i), inputs[i], gate.weights[i])]
+        return [each for i in self._running(active) for each in _summands(self._candidate(i), inputs[i])]
 
     def _candidate(self, i: int) -> nn.Module:
         return self._modules["candidates"]._modules[str(i)]  # type: ignore[union-attr,return-value]  # the quickest way
@@ -128,7 +147,7 @@ class MixedOp(Choice):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate
-        if gate is not None and len(gate.active) == 1 and not _learns(gate):
+        if gate is not None and len(gate.active) == 1 and not _learns(gate) and not native():
             return alone(self._candidate(gate.active[0]), x)  # what `mix` comes to, without its lists
         return self.mix([x] * len(self.labels))
 
@@ -188,6 +207,20 @@ def is_zero(module: nn.Module) -> bool:
     if module.gate is not None and (module.gate.probe or module.gate.added):
         return False
     return all(is_zero(module._candidate(i)) for i in module.active())
+
+
+def node(modules: Sequence[nn.Module], xs: Sequence[Tensor]) -> Tensor:
+    """``Σ module(x)``: what a node does with its edges, in the super-net and in what is derived from it."""
+    if fusible(xs[0]):
+        return fused_sum([each for module, x in zip(modules, xs, strict=True) for each in _summands(module, x)])
+    return total([module(x) for module, x in zip(modules, xs, strict=True)])
+
+
+def _summands(module: nn.Module, x: Tensor) -> list[Summand]:
+    """What makes ``module(x)``."""
+    if type(module) is MixedOp and not hooked(module):
+        return module.summands([x] * len(module.labels))
+    return [summand(module, x)]
 
 
 def total(outputs: list[Tensor]) -> Tensor:

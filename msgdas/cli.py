@@ -30,6 +30,7 @@ from msgdas.errors import InputError
 from msgdas.find import find_device, find_genotype, free_folder
 from msgdas.heap import keep_freed_memory
 from msgdas.methods import GRADIENTS, METHODS
+from msgdas.native import use_native
 from msgdas.precision import PRECISIONS
 from msgdas.progress import CountView, SearchView, TrainView
 from msgdas.report import to_text
@@ -65,6 +66,9 @@ cells = click.option(
     "--cells", "--layers", "cells", type=click.IntRange(min=1), help="a stage or in all  [default: the space's]"
 )
 network = click.option("--network", type=click.Choice(FORMS), help="of space darts  [default: by the image size]")
+native = click.option(
+    "--native", type=bool, is_flag=False, flag_value=True, help="kernels compiled by cc: faster steps on a CPU"
+)
 common = _options(
     click.option(
         "--data-dir", type=click.Path(), help="official files of a data set by name  [default: ~/.cache/msgdas]"
@@ -82,6 +86,7 @@ common = _options(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …"),
     click.option("--threads", type=click.IntRange(min=1), help="of the CPU  [default: all]"),
+    native,
     click.option("--resume", is_flag=True, help="go on with the run in --out, with its own settings"),
 )
 
@@ -263,13 +268,14 @@ def predict(run: str, images: Sequence[str]) -> None:
     show_default=True,
     help="cpu: of the process, on a CPU with other work",
 )
+@native
 @click.option("--memory/--no-memory", default=True, show_default=True, help="a process per method")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV with quartiles, versions and hardware")
 @click.option("--compare", "before", type=click.Path(path_type=Path), help="earlier CSV; exit code 1 if a ratio grew")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def speed(
     space: str, channels: int | None, cells: int | None, texts: str | None, rounds: int, clock: str, memory: bool,
-    out: Path | None, before: Path | None, device: str, threads: int | None, **sizes: int,
+    out: Path | None, before: Path | None, device: str, threads: int | None, native: bool | None, **sizes: int,
 ) -> int:  # fmt: skip
     """What a search step costs in time and memory, as ratios.
 
@@ -279,8 +285,9 @@ def speed(
     size = find_space(space).search_size
     size = {"channels": channels or size["channels"], "cells": cells or size["cells"]}
     threads = threads or torch.get_num_threads()
-    setting = Setting(space, **size, device=find_device(device), threads=threads, **sizes)
+    setting = Setting(space, **size, device=find_device(device), threads=threads, native=bool(native), **sizes)
     torch.set_num_threads(setting.threads)
+    use_native(setting.native)
     methods = list(map(_measured, parse_methods(texts))) if texts else default_methods(setting)
     as_before = run_speed(
         setting, methods, rounds=rounds, clock=clock, with_memory=memory, out=out, before=before, console=_console()
@@ -329,6 +336,7 @@ class _Bench(click.Command):
 @click.option("--image-size", type=int)
 @click.option("--data-dir", type=click.Path())
 @click.option("--device")
+@native
 def bench(
     space: str, methods: str, seeds: str, out: Path | None, table: Path | None, column: str | None,
     reference: str | None, count: int, **settings: Any,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from msgdas.choice import Choice, MixedInput, all_choices, total
+from msgdas.choice import Choice, MixedInput, all_choices, node
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
@@ -24,7 +24,7 @@ class KeptInputs(nn.Module):
         self.edges, self.index = nn.ModuleList(edges), tuple(index)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        return total([edge(xs[i]) for edge, i in zip(self.edges, self.index, strict=True)])
+        return node(list(self.edges), [xs[i] for i in self.index])
 
 
 def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:

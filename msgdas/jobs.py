@@ -25,6 +25,7 @@ from msgdas.data import DataSet, load_data
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.methods import METHODS, SUPERNETS
+from msgdas.native import use_native
 from msgdas.progress import SearchView, TrainView
 from msgdas.report import write_report
 from msgdas.retrain.compiled import refuse_drop_path, refuse_without_compiler
@@ -342,6 +343,7 @@ def _start(settings: Settings) -> None:
     np.random.seed(settings["seed"] % 2**32)  # noqa: NPY002 - of other people's code
     if settings.get("threads"):
         torch.set_num_threads(settings["threads"])
+    use_native(bool(settings.get("native")))  # older runs have no such setting
 
 
 def _input_size(data: DataSet) -> dict[str, int]:

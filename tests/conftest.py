@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -10,7 +12,22 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
+from msgdas.native import use_native
+from msgdas.ops import fused
+
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
+
+
+@pytest.fixture
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """Compiled kernels in use, for maps of any size; not where a test passes False."""
+    use = getattr(request, "param", True)
+    if use and shutil.which("cc") is None:
+        pytest.skip("no C compiler: kernels cannot be compiled here")
+    monkeypatch.setattr(fused, "SIZE", 1)
+    use_native(use)
+    yield use
+    use_native(False)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from msgdas.choice import Choice, MixedOp, total
 from msgdas.errors import InputError
 from msgdas.methods import darts as darts_of
 from msgdas.methods import darts_2nd
+from msgdas.native import native, use_native
 from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn, weighted
 from msgdas.ops.sums import plus
 from msgdas.ops.weighted import sharing
@@ -33,6 +34,9 @@ SPACES = {
 }
 
 
+either = pytest.mark.parametrize("kernels", [False, True], indirect=True, ids=["PyTorch's", "compiled"])
+
+
 def plainly(choice, inputs, gate):
     return total([gate.weights[i] * choice.candidates[i](inputs[i]) for i in gate.active])
 
@@ -40,6 +44,8 @@ def plainly(choice, inputs, gate):
 def trace(net, subgraph, x, labels):
     """Logits, every gradient and every buffer after a step."""
     (leaf,), _ = cut([subgraph])
+    if native():
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     with select(net, leaf):
         logits = net(x)
         F.cross_entropy(logits, labels).backward()
@@ -53,6 +59,7 @@ def both(net, subgraph, x, labels, monkeypatch):
     twin, state = copy.deepcopy(net), torch.get_rng_state()
     fast = trace(net, subgraph, x, labels)
     torch.set_rng_state(state)
+    use_native(False)
     monkeypatch.setattr(Choice, "_weighted", plainly)
     return fast, trace(twin, subgraph, x, labels)
 
@@ -69,9 +76,10 @@ def assert_same(fast, plain, tolerance=1e-12):
             torch.testing.assert_close(fast[name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m)
 
 
+@either
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_values_gradients_and_statistics_are_those_of_the_plain_sum(space, layout, monkeypatch):
+def test_values_gradients_and_statistics_are_those_of_the_plain_sum(space, layout, monkeypatch, kernels):
     torch.manual_seed(0)
     net = SPACES[space]().double().to(memory_format=layout)
     (subgraph,) = Softmax()(alphas_of(net))
@@ -81,8 +89,9 @@ def test_values_gradients_and_statistics_are_those_of_the_plain_sum(space, layou
     assert all(fast[f"gate {name}"].abs().max() > 1e-6 for name in subgraph)
 
 
+@either
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
-def test_the_same_where_the_network_is_quiet_and_drops(space, monkeypatch):
+def test_the_same_where_the_network_is_quiet_and_drops(space, monkeypatch, kernels):
     net = SPACES[space]().double()
     for module in net.modules():
         if isinstance(module, DropBlockIdentity):
@@ -94,13 +103,15 @@ def test_the_same_where_the_network_is_quiet_and_drops(space, monkeypatch):
     assert not any(value.any() for name, value in fast.items() if "num_batches" in name)
 
 
-def test_the_same_in_evaluation(monkeypatch):
+@either
+def test_the_same_in_evaluation(monkeypatch, kernels):
     net = SPACES["darts"]().double().eval()
     (subgraph,) = Softmax()(alphas_of(net))
     assert_same(*both(net, subgraph, *batch(), monkeypatch))
 
 
-def test_the_same_in_single_precision(monkeypatch):
+@either
+def test_the_same_in_single_precision(monkeypatch, kernels):
     """In channels_last, where PyTorch misreads an expanded weight of a BatchNorm."""
     torch.manual_seed(0)
     net = SPACES["nasbench201"]().to(memory_format=torch.channels_last)
@@ -117,6 +128,7 @@ class _Odd(nn.Module):
         return x.mean((1, 2, 3), keepdim=True).tanh()
 
 
+@either
 @pytest.mark.parametrize(
     "candidates",
     [
@@ -132,7 +144,7 @@ class _Odd(nn.Module):
         lambda: [Zero(), Zero()],
     ],
 )
-def test_candidates_of_any_kind_are_weighed(candidates, monkeypatch):
+def test_candidates_of_any_kind_are_weighed(candidates, monkeypatch, kernels):
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 3, 1), nn.Identity(), MixedOp("c", candidates()), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -144,7 +156,8 @@ def test_candidates_of_any_kind_are_weighed(candidates, monkeypatch):
     assert_same(fast, plain)
 
 
-def test_what_watches_a_candidate_sees_it_called(monkeypatch):
+@either
+def test_what_watches_a_candidate_sees_it_called(monkeypatch, kernels):
     net = SPACES["nasbench201"]().double()
     seen = []
     for choice in (m for m in net.modules() if isinstance(m, MixedOp)):
@@ -182,10 +195,11 @@ def one_path(net, i):
     return SubGraph(gates)
 
 
+@either
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
 @pytest.mark.parametrize("i", range(8))
 @pytest.mark.parametrize("affine", [False, True])
-def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affine, monkeypatch):
+def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affine, monkeypatch, kernels):
     """Where a BatchNorm takes it in, and where nothing can."""
     torch.manual_seed(0)
     net = SPACES[space]().double()
@@ -194,6 +208,7 @@ def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affi
     x, labels = batch()
     twin, subgraph = copy.deepcopy(net), one_path(net, i)
     fast = trace(net, subgraph, x, labels)
+    use_native(False)
     monkeypatch.setattr(
         Choice, "mix", lambda choice, inputs: plainly(choice, inputs, choice.gate or everything(choice))
     )
@@ -243,9 +258,10 @@ def recompute_in(net, recompute=True):
             module.recompute = recompute
 
 
+@either
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("drop", [0.0, 0.4])
-def test_recomputation_changes_nothing(space, drop):
+def test_recomputation_changes_nothing(space, drop, kernels):
     """Running statistics are updated once, and DropBlock draws the same masks again."""
     torch.manual_seed(0)
     net = SPACES[space]().double()
@@ -263,8 +279,9 @@ def test_recomputation_changes_nothing(space, drop):
     assert torch.equal(torch.get_rng_state(), after)
 
 
+@either
 @pytest.mark.parametrize("method", [darts_of, darts_2nd])
-def test_a_search_that_recomputes_is_the_same_search(method):
+def test_a_search_that_recomputes_is_the_same_search(method, kernels):
     x, labels = batch(8)
     found = []
     for recompute in (False, True):

@@ -22,6 +22,7 @@ import torch
 from msgdas.alphas import Alphas
 from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
+from msgdas.native import use_native
 from msgdas.samplers import SinglePath
 from msgdas.search.search import Batch, Search
 
@@ -135,6 +136,7 @@ def main(given: str) -> None:
     asked = json.loads(given)
     setting = Setting(**asked["setting"])
     torch.set_num_threads(setting.threads)
+    use_native(setting.native)
     sys.stdout.write(f"{peak(setting, Method(**asked['method']))}\n")
 
 

@@ -21,8 +21,8 @@ from msgdas.runs import versions, write_atomic
 __all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "to_table", "write_rows"]
 
 TOLERANCE = 0.25  # by which a ratio may grow, besides its quartile range
-SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device")  # or ratios are not comparable
-FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu"}  # of files from before there were others
+SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # or no ratio compares
+FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # of older files
 
 
 @dataclass(frozen=True)

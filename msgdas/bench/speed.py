@@ -72,6 +72,7 @@ class Setting:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
+    native: bool = False  # kernels of ours in use: `use_native`
 
 
 @dataclass(frozen=True)
@@ -403,4 +404,4 @@ def where(setting: Setting, clock: str) -> dict[str, object]:
     """Settings and machine, for a CSV."""
     known = asdict(setting) | machine(setting.device) | {"clock": clock, "batch": setting.batch_size}
     names = ("msgdas", "torch", "python", "cpu", "threads", "clock", "batch", "channels", "cells", "date", "space")
-    return {name: known[name] for name in (*names, "image_size", "device", "seed")}
+    return {name: known[name] for name in (*names, "image_size", "device", "seed", "native")}

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msgdas.native import Window, run
 from msgdas.ops.backward import wanted
+from msgdas.ops.fused import fusible
 
 __all__ = ["DepthwiseConv2d"]
 
@@ -28,6 +30,9 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.dilation[0] * (self.kernel_size[0] - 1) > 2 and torch.is_grad_enabled() and fusible(x):
+            made: Tensor = _Native.apply(x, self.weight, self.stride[0], self.dilation[0])
+            return made
         if self._pays(x) and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
             output: Tensor = _Dilated.apply(x, self.weight, self.stride[0], self.dilation[0])
             return output
@@ -52,6 +57,45 @@ class _Dilated(torch.autograd.Function):
         of_input = _of_input(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 0) else None
         of_weight = _of_weight(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 1) else None
         return of_input, of_weight, None, None
+
+
+class _Native(torch.autograd.Function):
+    """With its backward by a compiled kernel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.dilation = stride, dilation
+        return F.conv2d(x, weight, None, stride, _padding(weight, dilation), dilation, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants = wanted(ctx, 0), wanted(ctx, 1), False
+        if torch.is_grad_enabled():  # to be differentiated again
+            sides = [ctx.stride] * 2, [_padding(weight, ctx.dilation)] * 2, [ctx.dilation] * 2
+            found = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, *sides, False, [0, 0], len(weight), wants
+            )
+            return found[0], found[1], None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_x, of_weight = (torch.empty_like(each) if want else None for each, want in zip((x, weight), wants))
+        images, channels, height, width = x.shape
+        run(
+            "depthwise_backward",
+            x.dtype,
+            images,
+            height,
+            width,
+            channels,
+            Window(weight.shape[-1], ctx.stride, ctx.dilation),
+            grad,
+            x,
+            weight,
+            of_x,
+            of_weight,
+        )
+        return of_x, of_weight, None, None
 
 
 def _padding(weight: Tensor, dilation: int) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgdas.ops.backward import wanted
+from msgdas.ops.fused import Statistics, Summand, fused_sum, fusible
 
 __all__ = ["BatchNorm2d", "batch_norm", "running"]
 
@@ -57,6 +58,8 @@ def batch_norm(
         mean, var: running statistics ``(C,)``, or None.
         weight, bias: ``(C,)``, or None.
     """
+    if fusible(x, weight, bias, mean, var):
+        return fused_sum([Summand(x, None, Statistics(mean, var, momentum, eps), weight, bias)])
     fold = _fold(x, weight)
     if fold == 1:
         return F.batch_norm(x, mean, var, weight, bias, True, momentum, eps)

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from msgdas.ops.fused import Statistics, Summand, fusible
 from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
 from msgdas.ops.sums import plus
 
-__all__ = ["alone", "sharing", "weighted_norm", "weighted_sum"]
+__all__ = ["alone", "hooked", "sharing", "summand", "weighted_norm", "weighted_sum"]
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def alone(candidate: nn.Module, x: Tensor) -> Tensor:
     if _innermost.memo is None:
         y: Tensor = candidate(x)
         return y
-    if type(candidate) is nn.Sequential and not _hooked(candidate):
+    if type(candidate) is nn.Sequential and not hooked(candidate):
         return _in_a_row(candidate._modules.values(), x)
     return _first(candidate, x)
 
@@ -79,6 +80,18 @@ def weighted_sum(terms: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> Tensor:
         result = plus(result, compute(), left)
     assert result is not None
     return result
+
+
+def summand(candidate: nn.Module, x: Tensor, weight: Tensor | None = None) -> Summand:
+    """``weight · candidate(x)``, the BatchNorm at its end left to `fused_sum`."""
+    layers, norm = _layers_and_norm(candidate)
+    if norm is None:
+        return Summand(alone(candidate, x), weight)
+    y = _in_a_row(layers, x)
+    if not fusible(y, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        return Summand(norm(y), weight)
+    statistics = Statistics(*running(norm), norm.momentum or 0.0, norm.eps)
+    return Summand(y, weight, statistics, norm.weight, norm.bias)
 
 
 def _term(candidate: nn.Module, x: Tensor, weight: Tensor) -> tuple[Callable[[], Tensor], Tensor | None]:
@@ -122,8 +135,8 @@ def _key(module: nn.Module) -> Hashable | None:
     change their input. None for any other."""
     kind = type(module)
     if kind is nn.ReLU:
-        return None if module.inplace or _hooked(module) else kind
-    if kind not in _POOLS or _hooked(module):
+        return None if module.inplace or hooked(module) else kind
+    if kind not in _POOLS or hooked(module):
         return None
     return kind, *(getattr(module, name) for name in module.__constants__)  # type: ignore[union-attr]
 
@@ -133,7 +146,7 @@ def _key(module: nn.Module) -> Hashable | None:
 
 def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNorm2d | None]:
     """Of layers in a row whose last is a BatchNorm by batch statistics; of anything else none."""
-    if type(candidate) is not nn.Sequential or len(candidate) < 2 or _hooked(candidate):
+    if type(candidate) is not nn.Sequential or len(candidate) < 2 or hooked(candidate):
         return [], None
     *layers, norm = candidate
     if (
@@ -141,7 +154,7 @@ def _layers_and_norm(candidate: nn.Module) -> tuple[list[nn.Module], nn.BatchNor
         and type(norm) in _NORMS
         and norm.training
         and norm.momentum is not None
-        and not _hooked(norm)
+        and not hooked(norm)
     ):
         return layers, norm
     return [], None
@@ -176,7 +189,7 @@ def _precision(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
     """Whether somebody watches it, or all modules as a counter of FLOPs does, who is to see it called."""
     return bool(
         module._forward_hooks

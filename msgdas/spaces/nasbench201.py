@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from msgdas.choice import MixedOp, is_zero, total
+from msgdas.choice import MixedOp, is_zero, node
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
@@ -37,9 +37,9 @@ def _edges_into(zeros: tuple[bool, ...], training: bool) -> Incoming:
     into: dict[int, list[tuple[int, int]]] = {3: []}
     if not training:  # in evaluation all nodes, as the table counts
         into |= {1: [], 2: []}
-    for i, (source, node) in reversed(list(enumerate(EDGES))):
-        if node in into and not zeros[i]:
-            into[node].insert(0, (i, source))
+    for i, (source, target) in reversed(list(enumerate(EDGES))):
+        if target in into and not zeros[i]:
+            into[target].insert(0, (i, source))
             if source:
                 into.setdefault(source, [])
     return sorted(into.items())
@@ -62,9 +62,9 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes, edges = {0: x}, list(self.edges)
         with sharing():
-            for node, incoming in self._edges_into():
-                outputs = [edges[i](nodes[source]) for i, source in incoming]
-                nodes[node] = total(outputs) if outputs else torch.zeros_like(x)
+            for target, incoming in self._edges_into():
+                inputs = [nodes[source] for _, source in incoming]
+                nodes[target] = node([edges[i] for i, _ in incoming], inputs) if inputs else torch.zeros_like(x)
         return nodes[3]
 
     def _edges_into(self) -> Incoming:

@@ -1,0 +1,194 @@
+"""Sums of maps, of which some are normalised by their batch's statistics, in few passes over memory.
+
+By compiled kernels, where they are in use (`msgdas.use_native`); equal to the plain sum but for rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from itertools import count
+from operator import add
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from msgdas.native import LANES, NUMBERS, Term, native, run
+from msgdas.ops.backward import wanted
+
+__all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
+
+SIZE = 2**15  # numbers of a map, from which on it pays
+
+
+class Statistics(NamedTuple):
+    """What a BatchNorm in training is told: running statistics ``(C,)`` to update, if any, and its constants."""
+
+    mean: Tensor | None
+    var: Tensor | None
+    momentum: float
+    eps: float
+
+
+class Summand(NamedTuple):
+    """``weight · (gamma · x̂ + beta)``, ``x̂`` normalised by its batch; without statistics ``weight · x``.
+
+    Attributes:
+        x: ``(B, C, H, W)``.
+        weight: a scalar; None: 1.
+        gamma, beta: ``(C,)``; None: 1 and 0.
+    """
+
+    x: Tensor
+    weight: Tensor | None = None
+    statistics: Statistics | None = None
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+
+
+PARTS = 4  # tensors of a summand: x, weight, gamma, beta
+
+
+def fusible(x: Tensor, *like: Tensor | None) -> bool:
+    """Whether the kernels are in use and pay for such a map, with tensors ``like`` it."""
+    return (
+        native()
+        and x.numel() >= SIZE
+        and x.dtype in NUMBERS
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and x.numel() % math.lcm(x.shape[1], LANES) == 0
+        and all(each is None or each.dtype == x.dtype for each in like)
+        and not torch.compiler.is_compiling()
+    )
+
+
+def fused_sum(summands: Sequence[Summand]) -> Tensor:
+    """Their sum; running statistics are updated. Those with statistics are `fusible`."""
+    first = summands[0]
+    if len(summands) == 1 and first.weight is None and first.statistics is None:
+        return first.x
+    if not all(fusible(each.x) and (each.x.shape, each.x.dtype) == (first.x.shape, first.x.dtype) for each in summands):
+        return reduce(add, map(_alone, summands))
+    tensors = [tensor for each in summands for tensor in (each.x, each.weight, each.gamma, each.beta)]
+    statistics = [each.statistics for each in summands]
+    if torch.is_grad_enabled():
+        numbers = count()
+        places = [None if tensor is None else next(numbers) for tensor in tensors]  # autograd counts no others
+        output: Tensor = _Sum.apply(*(tensor for tensor in tensors if tensor is not None), statistics, places)
+        return output
+    return _forward(statistics, tensors)[0]
+
+
+def _alone(summand: Summand) -> Tensor:
+    y = summand.x if summand.statistics is None else fused_sum([summand._replace(weight=None)])
+    return y if summand.weight is None else summand.weight * y
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *present, statistics, places = args
+        tensors = [None if place is None else present[place] for place in places]
+        y, ctx.found = _forward(statistics, tensors)
+        for k, each in enumerate(statistics):
+            weight = places[PARTS * k + 1]
+            if each is None and (weight is None or not ctx.needs_input_grad[weight]):
+                tensors[PARTS * k] = None  # the gradient does not depend on it
+        ctx.save_for_backward(*tensors)
+        ctx.statistics, ctx.places = statistics, places
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        wants = [place is not None and wanted(ctx, place) for place in ctx.places]
+        if torch.is_grad_enabled():  # to be differentiated again
+            grads = _differentiable(grad, ctx.statistics, ctx.saved_tensors, wants)
+        else:
+            grads = _backward(grad, ctx.statistics, ctx.found, ctx.saved_tensors, wants)
+        return *(grad for grad, place in zip(grads, ctx.places, strict=True) if place is not None), None, None
+
+
+def _forward(statistics: Sequence[Statistics | None], tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    """The sum, and ``(K, 2, C)``: mean and 1 / standard deviation of those that are normalised."""
+    first = tensors[0]
+    assert first is not None
+    y, found = torch.empty_like(first), first.new_empty(len(statistics), 2, first.shape[1])
+    terms = _terms(statistics, found, tensors)
+    for term, each in zip(terms, statistics, strict=True):
+        if each is not None:
+            term.momentum, term.eps = each.momentum, each.eps
+            if each.mean is not None and each.var is not None:
+                term.running_mean, term.running_var = each.mean.data_ptr(), each.var.data_ptr()
+    _run("forward", y, terms)
+    return y, found
+
+
+def _backward(
+    grad: Tensor,
+    statistics: Sequence[Statistics | None],
+    found: Tensor,
+    tensors: Sequence[Tensor | None],
+    wants: Sequence[bool],
+) -> list[Tensor | None]:
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    terms = _terms(statistics, found, tensors)
+    grads: list[Tensor | None] = [None] * len(tensors)
+    for k, (term, each) in enumerate(zip(terms, statistics, strict=True)):
+        x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
+        for i, name, like in ((x, "of_x", grad), (gamma, "of_gamma", found[0, 0]), (beta, "of_beta", found[0, 0])):
+            if i == x and each is None and term.weight == 1.0:
+                grads[i] = grad if wants[i] else None
+            elif wants[i]:
+                made = grads[i] = torch.empty_like(like)
+                setattr(term, name, made.data_ptr())
+        if each is None and not wants[weight]:
+            term.x = 0  # nothing to multiply
+    _run("backward", grad, terms)
+    for k, term in enumerate(terms):
+        scalar = tensors[PARTS * k + 1]
+        if wants[PARTS * k + 1] and scalar is not None:
+            grads[PARTS * k + 1] = torch.full_like(scalar, term.of_weight)
+    return grads
+
+
+def _terms(statistics: Sequence[Statistics | None], found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
+    """The summands as the kernels read them."""
+    terms, size = (Term * len(statistics))(), found.element_size() * found[0].numel()
+    for k, (term, each) in enumerate(zip(terms, statistics, strict=True)):
+        x, weight, gamma, beta = tensors[PARTS * k : PARTS * (k + 1)]
+        term.x = 0 if x is None else x.data_ptr()
+        term.weight = 1.0 if weight is None else weight.item()
+        if each is not None:
+            term.stats = found.data_ptr() + k * size
+            term.gamma = 0 if gamma is None else gamma.data_ptr()
+            term.beta = 0 if beta is None else beta.data_ptr()
+    return terms
+
+
+def _run(kernel: str, x: Tensor, terms: Any) -> None:
+    channels = x.shape[1]
+    run(kernel, x.dtype, x.numel() // channels, channels, len(terms), terms, x)
+
+
+def _differentiable(
+    grad: Tensor, statistics: Sequence[Statistics | None], tensors: Sequence[Tensor | None], wants: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients by PyTorch's own operations."""
+    grads: list[Tensor | None] = [None] * len(tensors)
+    for k, each in enumerate(statistics):
+        x, weight, gamma, beta = parts = tensors[PARTS * k : PARTS * (k + 1)]
+        if x is None:
+            grads[PARTS * k] = grad if weight is None else grad * weight
+            continue
+        y = x if each is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, each.eps)
+        y = y if weight is None else weight * y
+        wanting = {PARTS * k + i: part for i, part in enumerate(parts) if part is not None and wants[PARTS * k + i]}
+        found = torch.autograd.grad(y, list(wanting.values()), grad, create_graph=True) if wanting else ()
+        for i, one in zip(wanting, found, strict=True):
+            grads[i] = one
+    return grads

@@ -1,0 +1,213 @@
+"""Compiled kernels: what they compute is what PyTorch's operations do, and who lacks a compiler is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import alphas_of
+from torch.nn import functional as F
+
+import msgdas.native
+from msgdas.errors import InputError
+from msgdas.methods import darts, gdas
+from msgdas.native import _kernels, native, use_native
+from msgdas.ops import BatchNorm2d, fused
+from msgdas.ops.depthwise import DepthwiseConv2d
+from msgdas.ops.fused import Statistics, Summand, fused_sum, fusible
+from msgdas.samplers import Softmax
+from msgdas.spaces import darts as darts_space
+from msgdas.spaces import nasbench201
+from msgdas.subgraph import select
+
+pytestmark = pytest.mark.usefixtures("kernels")
+STATISTICS = Statistics(None, None, 0.1, 1e-5)
+
+
+def a_map(channels=4, side=8, *, dtype=torch.float64, centre=0.0):
+    x = torch.randn(4, channels, side, side, dtype=dtype) + centre
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def a_scalar():
+    return torch.rand((), dtype=torch.float64, requires_grad=True)
+
+
+def plain(summand):
+    x, weight, statistics, gamma, beta = summand
+    y = x if statistics is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, statistics.eps)
+    return y if weight is None else weight * y
+
+
+def of_every_kind(channels):
+    gamma, beta = (torch.randn(channels, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    return [
+        Summand(a_map(channels), a_scalar(), STATISTICS),
+        Summand(a_map(channels)),
+        Summand(a_map(channels, centre=3.0), a_scalar(), STATISTICS, gamma, beta),
+        Summand(a_map(channels), a_scalar()),
+        Summand(a_map(channels), None, STATISTICS, gamma, beta),
+        Summand(a_map(channels), None, STATISTICS, gamma),
+        Summand(a_map(channels), torch.tensor(0.3, dtype=torch.float64)),
+    ]
+
+
+def leaves(summands):
+    tensors = {id(t): t for s in summands for t in (s.x, s.weight, s.gamma, s.beta) if t is not None}
+    return [t for t in tensors.values() if t.requires_grad]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 8, 12, 32, 36, 64])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("which", [slice(0, 1), slice(4, 5), slice(0, 2), slice(1, 4), slice(0, 7)])
+def test_a_sum_and_its_gradients_are_those_of_the_plain_one(channels, threads, which):
+    summands = of_every_kind(channels)[which]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = fused_sum(summands)
+        grad = torch.randn_like(y)
+        found = torch.autograd.grad(y, leaves(summands), grad)
+    finally:
+        torch.set_num_threads(before)
+    like = sum(map(plain, summands))
+    wanted = torch.autograd.grad(like, leaves(summands), grad)
+    assert type(y.grad_fn).__name__ == "_SumBackward"
+    for a, b in zip([y, *found], [like, *wanted], strict=True):
+        assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_second_derivatives_are_right():
+    x, z, weight = a_map(2, 4), a_map(2, 4), a_scalar()
+    gamma = torch.randn(2, dtype=torch.float64, requires_grad=True)
+
+    def of(x, z, weight, gamma):
+        terms = [Summand(x, weight, STATISTICS, gamma), Summand(z), Summand(z, weight)]
+        return fused_sum([t._replace(x=t.x.contiguous(memory_format=torch.channels_last)) for t in terms])
+
+    assert torch.autograd.gradcheck(of, (x, z, weight, gamma))
+    assert torch.autograd.gradgradcheck(of, (x, z, weight, gamma))
+
+
+def test_running_statistics_are_those_of_pytorch():
+    x = a_map(dtype=torch.float32)
+    ours, theirs = BatchNorm2d(4), torch.nn.BatchNorm2d(4)
+    for _ in range(3):
+        ours(x), theirs(x)
+    for name, value in theirs.state_dict().items():
+        assert torch.allclose(ours.state_dict()[name], value, rtol=1e-6, atol=1e-6), name
+
+
+def test_a_mean_far_from_zero_costs_no_digits():
+    x = a_map(8, 16, dtype=torch.float32, centre=1000.0)
+    y = fused_sum([Summand(x, None, STATISTICS)])
+    exact = F.batch_norm(x.double(), None, None, None, None, True)
+    assert (y - exact).abs().max() < 1e-3
+
+
+def test_what_is_not_a_number_stays_so():
+    x = a_map().detach()
+    x[1, 2, 3, 4] = torch.nan
+    y = fused_sum([Summand(x, None, STATISTICS), Summand(a_map())])
+    assert y[:, 2].isnan().all()
+    assert not y[:, 1].isnan().any()
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 4, 8, 8),  # contiguous
+        torch.zeros(2, 4, 8, 8, dtype=torch.bfloat16).to(memory_format=torch.channels_last),
+        torch.zeros(1, 3, 5, 5).to(memory_format=torch.channels_last),  # rows that do not come out even
+        torch.zeros(2, 4),
+    ],
+)
+def test_what_the_kernels_cannot_take_is_left_to_pytorch(x):
+    assert not fusible(x)
+
+
+def test_summands_of_several_shapes_are_added_by_pytorch():
+    normalised, odd = Summand(a_map(), a_scalar(), STATISTICS), torch.randn(4, 1, 1, 1, dtype=torch.float64)
+    assert torch.allclose(fused_sum([normalised, Summand(odd, None)]), plain(normalised) + odd, rtol=1e-12, atol=1e-12)
+
+
+def test_small_maps_are_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(fused, "SIZE", 2**15)
+    assert not fusible(a_map(side=8))
+    assert fusible(a_map(side=64))
+
+
+@pytest.mark.parametrize("side", [6, 7])
+@pytest.mark.parametrize("channels", [4, 32, 48])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_gradients_of_a_depthwise_convolution(side, channels, kernel, stride, dilation):
+    conv = DepthwiseConv2d(channels, kernel, stride, dilation).double()
+    x = torch.randn(8, channels, side, side, dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    y = conv(x)
+    like = F.conv2d(x, conv.weight, None, stride, conv.padding, dilation, channels)
+    assert torch.equal(y, like)
+    assert type(y.grad_fn).__name__ == ("_NativeBackward" if kernel > 3 or dilation > 1 else "ConvolutionBackward0")
+    grad = torch.randn_like(y)
+    wanted = torch.autograd.grad(like, (x, conv.weight), grad)
+    for a, b in zip(torch.autograd.grad(y, (x, conv.weight), grad), wanted, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_second_derivatives_of_a_depthwise_convolution():
+    conv = DepthwiseConv2d(2, 3, dilation=2).double()
+    x = torch.randn(4, 2, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    assert torch.autograd.gradcheck(conv, x)
+    assert torch.autograd.gradgradcheck(conv, x)
+
+
+@pytest.mark.parametrize("space", [nasbench201, darts_space])
+def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
+    """Every candidate's BatchNorm, gate and addition in one pass: no BatchNorm of PyTorch's runs in them."""
+    net = space.supernet(channels=4, cells=3, classes=3, image_size=16).to(memory_format=torch.channels_last)
+    sizes = []
+    monkeypatch.setattr(fused, "_run", lambda k, y, terms, of=fused._run: (sizes.append(len(terms)), of(k, y, terms)))
+    (subgraph,) = Softmax()(alphas_of(net).float())
+    x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    with select(net, subgraph), torch.no_grad():
+        net(x)
+    cells, edges = (9, (1, 2, 3)) if space is nasbench201 else (3, (2, 3, 4, 5))
+    candidates = 4 if space is nasbench201 else 7  # that are not none
+    for incoming in edges:
+        assert sizes.count(incoming * candidates) == cells
+
+
+@pytest.mark.parametrize("method", [darts, gdas])
+def test_a_search_repeats_bit_for_bit(method):
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(memory_format=torch.channels_last)
+        search = method(net, warmup=0.0, steps=3)
+        x = torch.randn(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(8)
+        torch.set_num_threads(2)
+        try:
+            for _ in range(3):
+                search.step((x, labels), (x, labels))
+        finally:
+            torch.set_num_threads(1)
+        found.append(dict(net.state_dict()) | dict(search.alphas.logits))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+# ------------------------------------------------------------------ the compiler
+
+
+@pytest.mark.parametrize(("compiler", "said"), [("no-such-compiler", "No such file"), ("false", "failed: ")])
+def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
+    use_native(False)
+    monkeypatch.setattr(msgdas.native, "_kernels", _kernels.__wrapped__)  # nothing is kept
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(InputError, match=compiler) as error:
+        use_native()
+    assert said in str(error.value)
+    assert "leave --native out" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not native()
