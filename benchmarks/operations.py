@@ -1,6 +1,6 @@
 """The operations that are ours beside PyTorch's own: ratios of times, interleaved in one process.
 
-    python benchmarks/operations.py [--rounds 15] [--threads 1 2] [--clock wall]
+    python benchmarks/operations.py [--rounds 15] [--threads 1 2] [--clock wall] [--native]
 
 Shapes of the DARTS space at 8 channels and 32 pixels, and for BatchNorm of larger ones, batch 64, channels_last. Below
 1: ours is the faster.
@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
 from msgdas.heap import keep_freed_memory
+from msgdas.native import native, use_native
 from msgdas.ops import AvgPool3x3, BatchNorm2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
 SHAPES = ((8, 32), (16, 16), (32, 8))  # channels, side
 FOLDED = ((4, 32), (8, 32), (8, 16), (12, 32), (24, 32), (36, 32))  # that our BatchNorm takes
+WIDER = ((16, 32), (16, 16), (32, 16), (32, 8), (64, 8))  # that the kernels take too
 CONVOLUTIONS = ((3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))
 
 Operation = Callable[[Tensor], Tensor]
@@ -58,7 +60,7 @@ def ratios(
 
 def measure(rounds: int, clock: str) -> Iterator[Row]:
     """Every operation at every shape."""
-    for channels, side in FOLDED:
+    for channels, side in FOLDED + (WIDER if native() else ()):
         both = ratios(BatchNorm2d(channels), nn.BatchNorm2d(channels), channels, side, rounds, clock)
         yield from _rows("BatchNorm", both, channels, side)
     for channels, side in SHAPES:
@@ -84,15 +86,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--native", action="store_true", help="ours by compiled kernels")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    use_native(args.native)
     keep_freed_memory()  # as the command line does
     rows: list[Row] = []
     for threads in args.threads:
         torch.set_num_threads(threads)
         rows += measure(args.rounds, args.clock)
-    write_rows(args.out, rows, {"batch": 64, "clock": args.clock} | machine("cpu"))
+    where = {"batch": 64, "clock": args.clock, "native": args.native} | machine("cpu")
+    write_rows(args.out, rows, where)
     Console(width=80, highlight=False).print(to_table(rows, "operations"))
 
 

@@ -12,7 +12,6 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
-from msgdas.native import native
 from msgdas.ops.fused import Summand, fused_sum, fusible
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
@@ -147,7 +146,7 @@ class MixedOp(Choice):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = self.gate
-        if gate is not None and len(gate.active) == 1 and not _learns(gate) and not native():
+        if gate is not None and len(gate.active) == 1 and not _learns(gate):
             return alone(self._candidate(gate.active[0]), x)  # what `mix` comes to, without its lists
         return self.mix([x] * len(self.labels))
 
@@ -224,7 +223,7 @@ def _summands(module: nn.Module, x: Tensor) -> list[Summand]:
 
 
 def total(outputs: list[Tensor]) -> Tensor:
-    """Their sum, in order: what a node does with its edges, in the super-net and in what is derived from it."""
+    """Their sum, in order."""
     result, *others = outputs
     for i, output in enumerate(others):
         result = plus(result, output) if i else result + output  # the first may be the input of others

@@ -8,13 +8,17 @@ from reference import alphas_of
 from torch.nn import functional as F
 
 import msgdas.native
+from msgdas.alphas import Alphas
+from msgdas.cli import main
+from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import darts, gdas
 from msgdas.native import _kernels, native, use_native
 from msgdas.ops import BatchNorm2d, fused
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.ops.fused import Statistics, Summand, fused_sum, fusible
-from msgdas.samplers import Softmax
+from msgdas.runs import Run
+from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import select
@@ -131,7 +135,7 @@ def test_summands_of_several_shapes_are_added_by_pytorch():
 
 
 def test_small_maps_are_left_to_pytorch(monkeypatch):
-    monkeypatch.setattr(fused, "SIZE", 2**15)
+    monkeypatch.setattr(fused, "SIZE", 2**14)
     assert not fusible(a_map(side=8))
     assert fusible(a_map(side=64))
 
@@ -178,6 +182,19 @@ def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
         assert sizes.count(incoming * candidates) == cells
 
 
+@pytest.mark.parametrize(
+    "text", ["|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_derived_network_computes_the_same_bits(text, training):
+    net = nasbench201.supernet(channels=4, image_size=16).to(memory_format=torch.channels_last)
+    genotype = nasbench201.from_string(text)
+    (subgraph,), plain = Fixed(genotype)(Alphas.of(net)), discretize(net, genotype)
+    x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    with select(net.train(training), subgraph):
+        assert torch.equal(net(x), plain.train(training)(x))
+
+
 @pytest.mark.parametrize("method", [darts, gdas])
 def test_a_search_repeats_bit_for_bit(method):
     found = []
@@ -211,3 +228,38 @@ def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
     assert "leave --native out" in str(error.value)
     assert "\n" not in str(error.value)
     assert not native()
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def test_from_the_command_line(tmp_path, capsys, monkeypatch):
+    """A search and a training use the kernels, and say so in their settings; the next one without does not."""
+    used = []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (used.append(1), of(*given)))
+    small = ["--data=digits", "--epochs=2", "--warmup=1", "--images=64", "--batch-size=32", "--threads=1"]
+    assert run("search", *small, "--native", f"--out={tmp_path / 'run'}") == 0
+    assert used
+    assert Run.open(tmp_path / "run", lock=False).config["settings"]["native"] is True
+    used.clear()
+    assert run("train", tmp_path / "run", "--epochs=1", "--channels=4", "--cells=1", "--native") == 0
+    assert used
+    used.clear()
+    assert run("search", *small, f"--out={tmp_path / 'plain'}") == 0
+    assert not used
+    capsys.readouterr()
+    assert run("search", "--resume", "--native=false", f"--out={tmp_path / 'run'}") == 2
+    assert "--native False is not the run's True" in capsys.readouterr().err
+
+
+def test_a_command_without_a_compiler_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(msgdas.native, "_kernels", _kernels.__wrapped__)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert run("search", "--data=digits", "--native", f"--out={tmp_path / 'run'}") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no-such-compiler" in said
+    assert not (tmp_path / "run").exists()

@@ -34,6 +34,18 @@ typedef struct {
     int32_t kernel, stride, dilation;
 } Window;
 
+/* Zeros around an image, so that no tap needs to look where the map ends. In a frame that is read with stride s a row
+   holds every s-th pixel from the first on, then every s-th from the second on, ...: what a tap reads for a row of the
+   output lies side by side. */
+typedef struct {
+    int64_t pad, line, size; /* pixels around; numbers of a row; numbers of all */
+} Frame;
+
+static Frame frame_of(Window o, int64_t h, int64_t w, int c) {
+    int64_t pad = o.dilation * (o.kernel / 2), line = (w + 2 * pad + o.stride) / o.stride * o.stride * c;
+    return (Frame){pad, line, (h + 2 * pad) * line};
+}
+
 static int row(int c) {
     int w = c;
     while (w % LANES) w *= 2;
@@ -51,7 +63,6 @@ static int row(int c) {
 
 #else
 
-/* sums[j] += sum of d, products[j] += sum of d * (x - centre) or, without g, of d^2, where d = g or x - centre */
 /* With g: sums += g, products += g * (x - centre). Without: sums += x - centre, products += its square. */
 static inline void NAME(sum_lanes)(const REAL *restrict g, const REAL *restrict x, const REAL *restrict centre,
                                    int64_t rows, int w, double *restrict sums, double *restrict products) {
@@ -248,28 +259,13 @@ int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
     return 1;
 }
 
-/* ------------------------------------------------------------------ depthwise convolution, "same" padding, no bias
-
-   Each image is copied into a frame of zeros first, so that no tap needs to look where the map ends. In a frame for
-   stride s a row holds every s-th pixel from the first on, then every s-th from the second on, …: what a tap reads for
-   a row of the output lies side by side. */
-
-typedef struct {
-    int64_t h, w, pad, line; /* the map, the frame's margin, and its rows in numbers */
-} NAME(Frame);
-
-static NAME(Frame) NAME(frame)(Window o, int64_t h, int64_t w, int c) {
-    int64_t pad = o.dilation * (o.kernel / 2);
-    return (NAME(Frame)){h, w, pad, (w + 2 * pad + o.stride) / o.stride * o.stride * c};
-}
-
-static int64_t NAME(frame_size)(NAME(Frame) f) { return (f.h + 2 * f.pad) * f.line; }
+/* ---- depthwise convolution ---- */
 
 #define VECTOR (int)(64 / sizeof(REAL))
 typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* kept in a register */
 
 /* Pixels of a map of h x w at every step-th place of the frame, which is read with a stride. */
-static void NAME(fill)(REAL *frame, NAME(Frame) f, const REAL *x, int64_t h, int64_t w, int step, int stride, int c) {
+static void NAME(fill)(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w, int step, int stride, int c) {
     int64_t part = f.line / stride;
     for (int64_t y = 0; y < h; y++)
         for (int64_t i = 0; i < w; i++) {
@@ -280,13 +276,13 @@ static void NAME(fill)(REAL *frame, NAME(Frame) f, const REAL *x, int64_t h, int
 }
 
 /* Where tap t of the row y of an output begins in the frame. */
-static inline const REAL *NAME(tap)(const REAL *frame, NAME(Frame) f, Window o, int64_t y, int t, int c) {
+static inline const REAL *NAME(tap)(const REAL *frame, Frame f, Window o, int64_t y, int t, int c) {
     int64_t down = t / o.kernel * o.dilation, right = t % o.kernel * o.dilation;
     return frame + (y * o.stride + down) * f.line + right % o.stride * (f.line / o.stride) + right / o.stride * c;
 }
 
 /* y = the frame under the kernel; weights: taps rows of w numbers */
-static void NAME(convolve)(REAL *restrict y, const REAL *restrict frame, NAME(Frame) f, Window o,
+static void NAME(convolve)(REAL *restrict y, const REAL *restrict frame, Frame f, Window o,
                            const REAL *restrict weights, int64_t h, int64_t width, int c, int w) {
     const int taps = o.kernel * o.kernel;
     const int64_t line = width * c;
@@ -310,7 +306,7 @@ static void NAME(convolve)(REAL *restrict y, const REAL *restrict frame, NAME(Fr
 }
 
 /* sums: taps rows of w, += g times what each tap reads; a few rows of the map at a time, which stay in the cache */
-static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const REAL *restrict frame, NAME(Frame) f,
+static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const REAL *restrict frame, Frame f,
                             Window o, int64_t h, int64_t width, int c, int w) {
     const int64_t line = width * c, step = 1 + BLOCK / line;
     for (int64_t from = 0; from < h; from += step)
@@ -332,14 +328,15 @@ static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const
             }
 }
 
-/* of_x and of_weight from g, either of which may be 0 */
+/* From g, the gradient of a convolution of images of h x w with "same" padding and no bias: of_x and of_weight, either of
+   which may be 0. That of x is a convolution of g, its pixels spread over the map, with the kernels turned round. */
 int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window o, const REAL *g, const REAL *x,
                              const REAL *weight, REAL *of_x, REAL *of_weight) {
     const int taps = o.kernel * o.kernel, wide = row(c), most = omp_get_max_threads();
     const int64_t up = (h - 1) / o.stride + 1, across = (w - 1) / o.stride + 1;
     const Window back = {o.kernel, 1, o.dilation};
-    const NAME(Frame) read = NAME(frame)(o, h, w, c), spread = NAME(frame)(back, h, w, c);
-    const int64_t size = NAME(frame_size)(read) + NAME(frame_size)(spread);
+    const Frame read = frame_of(o, h, w, c), spread = frame_of(back, h, w, c);
+    const int64_t size = read.size + spread.size;
     REAL *rows = malloc(taps * wide * sizeof *rows), *frames = calloc(most * size, sizeof *frames);
     double *parts = calloc(most * taps * wide, sizeof *parts);
     if (!rows || !frames || !parts) return free(rows), free(frames), free(parts), 0;
@@ -357,7 +354,7 @@ int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window
             NAME(correlate)(parts + i * taps * wide, grad, frame, read, o, up, across, c, wide);
         }
         if (of_x) {
-            frame += NAME(frame_size)(read);
+            frame += read.size;
             NAME(fill)(frame, spread, grad, up, across, o.stride, 1, c);
             NAME(convolve)(of_x + b * h * w * c, frame, spread, back, rows, h, w, c, wide);
         }

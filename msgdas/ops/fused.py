@@ -21,7 +21,7 @@ from msgdas.ops.backward import wanted
 
 __all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
 
-SIZE = 2**15  # numbers of a map, from which on it pays
+SIZE = 2**16  # numbers of a map, from which on it pays
 
 
 class Statistics(NamedTuple):
