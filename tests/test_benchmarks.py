@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from msgdas import use_native
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -116,3 +118,17 @@ def test_judged_looks_the_committed_cells_up(seeds, line, tmp_path, monkeypatch,
     assert "3 × 3 convolutions everywhere 90.1987" in printed
     assert (tmp_path / "judged.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert script.main([str(tmp_path / "none.csv")]) == 2
+
+
+def test_native_steps_are_timed_beside_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script, out = load("native", monkeypatch), tmp_path / "steps.csv"
+    monkeypatch.setattr(script, "SIZES", (("nasbench201", 4, 1),))
+    monkeypatch.setattr(script, "METHODS", ("gdas",))
+    monkeypatch.setattr(sys, "argv", ["native.py", "--rounds", "1", "--threads", "1", "--out", str(out)])
+    try:
+        script.main()
+    finally:
+        use_native(False)
+    (row,) = csv.DictReader(out.read_text(encoding="utf-8").splitlines())
+    assert row["name"] == "gdas, nasbench201 C=4 N=1"
+    assert float(row["value"]) > 0
