@@ -140,6 +140,18 @@ def test_small_maps_are_left_to_pytorch(monkeypatch):
     assert fusible(a_map(side=64))
 
 
+def test_mixed_precision_is_left_to_pytorch():
+    """The map is float32 and its gradient is not; the kernels read one type."""
+    conv, x, found = DepthwiseConv2d(4, 5, dilation=2), a_map(dtype=torch.float32), []
+    for use in (True, False):
+        use_native(use)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = conv(x).square().sum()
+        found.append(torch.autograd.grad(loss, (x, conv.weight)))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("side", [6, 7])
 @pytest.mark.parametrize("channels", [4, 32, 48])
 @pytest.mark.parametrize("kernel", [3, 5, 7])

@@ -22,7 +22,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     On a CPU the gradients of dilated ones that halve a large map, or that are wider than it, come from a forward
     convolution and shifted products, in 0.2 to 0.5 of the time of PyTorch's own backward (benchmarks/operations.py),
-    equal but for rounding.
+    equal but for rounding. With `msgdas.use_native` those of all that reach further than three pixels come from a
+    compiled kernel.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:

@@ -63,6 +63,7 @@ def fusible(x: Tensor, *like: Tensor | None) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.numel() % math.lcm(x.shape[1], LANES) == 0
         and all(each is None or each.dtype == x.dtype for each in like)
+        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
 
