@@ -60,14 +60,8 @@ class _Dilated(torch.autograd.Function):
         return of_input, of_weight, None, None
 
 
-class _Native(torch.autograd.Function):
+class _Native(_Dilated):
     """With its backward by a compiled kernel."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.dilation = stride, dilation
-        return F.conv2d(x, weight, None, stride, _padding(weight, dilation), dilation, len(weight))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
