@@ -124,8 +124,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--compare", type=Path, help="earlier result; exit code 1 if a ratio has grown")
     args = parser.parse_args(arguments)
-    setting = Setting(args.space, args.channels, args.cells, args.image_size, args.batch, args.device, args.threads)
-    setting = replace(setting, native=args.native)
+    setting = Setting(
+        args.space,
+        args.channels,
+        args.cells,
+        args.image_size,
+        args.batch,
+        args.device,
+        args.threads,
+        native=args.native,
+    )
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     where = speed.where(setting, args.clock)

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define LANES 32 /* whose sums fit the registers */
-#define ROWS 64
+#define ROWS 64  /* that a sum in REAL goes over */
 #define BLOCK 2048 /* numbers of two maps, which fit the first cache */
 
 /* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */
@@ -46,6 +46,7 @@ static Frame frame_of(Window o, int64_t h, int64_t w, int c) {
     return (Frame){pad, line, (h + 2 * pad) * line};
 }
 
+/* Numbers of a row. */
 static int row(int c) {
     int w = c;
     while (w % LANES) w *= 2;
@@ -125,11 +126,67 @@ static double NAME(all)(const double *parts, int threads, int64_t stride, int c,
     return sum;
 }
 
-#define TERM(k) (&terms[k])
 #define MAP(address) ((REAL *)(intptr_t)(address))
 #define BEGIN                                                                           \
     int i = omp_get_thread_num(), threads = omp_get_num_threads();                      \
     int64_t from = rows * i / threads, to = rows * (i + 1) / threads;
+
+/* The term's statistics, from sums around centres: sums and products of sum_rows, 2 rows of w from each thread. */
+static void NAME(find_statistics)(Term *t, const REAL *centres, const double *parts, int threads, int64_t stride,
+                                  int64_t n, int c, int w) {
+    REAL *running_mean = MAP(t->running_mean), *running_var = MAP(t->running_var);
+    for (int j = 0; j < c; j++) {
+        double off = NAME(all)(parts, threads, stride, c, w, j) / n;
+        double var = NAME(all)(parts + w, threads, stride, c, w, j) / n - off * off, mean = centres[j] + off;
+        if (var < 0) var = 0;
+        MAP(t->stats)[j] = mean;
+        MAP(t->stats)[c + j] = 1 / sqrt(var + t->eps);
+        if (running_mean) {
+            running_mean[j] += t->momentum * (mean - running_mean[j]);
+            running_var[j] += t->momentum * (var * n / (n - 1) - running_var[j]);
+        }
+    }
+}
+
+/* The term is a * x + shift, of which the shift is added to that of the others. */
+static void NAME(find_factors)(const Term *t, REAL *a, REAL *shift, int c, int w) {
+    for (int j = 0; j < c; j++) {
+        double scale = t->weight;
+        if (t->stats) {
+            if (t->beta) shift[j] += scale * MAP(t->beta)[j];
+            scale *= (double)MAP(t->stats)[c + j] * (t->gamma ? MAP(t->gamma)[j] : 1);
+            shift[j] -= scale * MAP(t->stats)[j];
+        }
+        a[j] = scale;
+    }
+    NAME(repeat)(a, c, w);
+}
+
+/* The gradient of the term's x is a * g + b * x + d, from the sums of g and of g * (x - centre); and of its scalars. */
+static void NAME(find_gradients)(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centres, const double *parts,
+                                 int threads, int64_t stride, int64_t n, int c, int w) {
+    t->of_weight = 0;
+    for (int j = 0; j < c; j++) {
+        double sum = NAME(all)(parts, threads, stride, c, w, j);
+        double product = NAME(all)(parts + w, threads, stride, c, w, j);
+        double gamma = t->gamma ? MAP(t->gamma)[j] : 1, scale = t->weight * gamma;
+        if (t->stats) {
+            double invstd = MAP(t->stats)[c + j];
+            product *= invstd; /* with the normalised map */
+            if (t->of_gamma) MAP(t->of_gamma)[j] = t->weight * product;
+            if (t->of_beta) MAP(t->of_beta)[j] = t->weight * sum;
+            if (t->beta) t->of_weight += MAP(t->beta)[j] * sum;
+            scale *= invstd;
+            b[j] = -scale * invstd * product / n;
+            d[j] = -scale * sum / n + scale * invstd * product / n * centres[j];
+        }
+        t->of_weight += gamma * product;
+        a[j] = scale;
+    }
+    NAME(repeat)(a, c, w);
+    NAME(repeat)(b, c, w);
+    NAME(repeat)(d, c, w);
+}
 
 /* out = sum over the terms. Statistics are written and running ones updated. Returns whether there was memory. */
 int NAME(forward)(int64_t n, int c, int count, Term *terms, REAL *out) {
@@ -143,53 +200,32 @@ int NAME(forward)(int64_t n, int c, int count, Term *terms, REAL *out) {
         BEGIN
 #pragma omp single
         for (int k = 0; k < count; k++)
-            if (TERM(k)->stats) { /* around the first pixel, so that a mean far from zero costs no digits */
-                memcpy(centres + k * w, MAP(TERM(k)->x), c * sizeof(REAL));
+            if (terms[k].stats) { /* around the first pixel, so that a mean far from zero costs no digits */
+                memcpy(centres + k * w, MAP(terms[k].x), c * sizeof(REAL));
                 NAME(repeat)(centres + k * w, c, w);
             }
         for (int k = 0; k < count; k++)
-            if (TERM(k)->stats)
-                NAME(sum_rows)(0, MAP(TERM(k)->x), centres + k * w, from, to, w, parts + i * stride + 2 * k * w,
+            if (terms[k].stats)
+                NAME(sum_rows)(0, MAP(terms[k].x), centres + k * w, from, to, w, parts + i * stride + 2 * k * w,
                                parts + i * stride + (2 * k + 1) * w);
 #pragma omp barrier
 #pragma omp single
         {
             memset(shift, 0, w * sizeof *shift);
             for (int k = 0; k < count; k++) {
-                Term *t = TERM(k);
-                for (int j = 0; j < c; j++) {
-                    double scale = t->weight;
-                    if (t->stats) {
-                        double off = NAME(all)(parts + 2 * k * w, threads, stride, c, w, j) / n;
-                        double square = NAME(all)(parts + (2 * k + 1) * w, threads, stride, c, w, j) / n;
-                        double mean = centres[k * w + j] + off, var = square - off * off;
-                        if (var < 0) var = 0;
-                        double invstd = 1 / sqrt(var + t->eps);
-                        MAP(t->stats)[j] = mean;
-                        MAP(t->stats)[c + j] = invstd;
-                        if (t->running_mean) {
-                            REAL *m = MAP(t->running_mean) + j, *v = MAP(t->running_var) + j;
-                            *m += t->momentum * (mean - *m);
-                            *v += t->momentum * (var * n / (n - 1) - *v);
-                        }
-                        if (t->beta) shift[j] += scale * MAP(t->beta)[j];
-                        scale *= invstd * (t->gamma ? MAP(t->gamma)[j] : 1);
-                        shift[j] -= scale * mean;
-                    }
-                    a[k * w + j] = scale;
-                }
-                NAME(repeat)(a + k * w, c, w);
+                if (terms[k].stats)
+                    NAME(find_statistics)(terms + k, centres + k * w, parts + 2 * k * w, threads, stride, n, c, w);
+                NAME(find_factors)(terms + k, a + k * w, shift, c, w);
             }
             NAME(repeat)(shift, c, w);
         }
         for (int64_t r = from; r < to; r += ROWS) {
             int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
-            int k = 2;
             if (count == 1)
-                NAME(scaled)(out + at, MAP(TERM(0)->x) + at, a, shift, block, w);
+                NAME(scaled)(out + at, MAP(terms[0].x) + at, a, shift, block, w);
             else
-                NAME(combined)(out + at, MAP(TERM(0)->x) + at, a, MAP(TERM(1)->x) + at, a + w, shift, block, w);
-            for (; k < count; k++) NAME(scaled)(out + at, MAP(TERM(k)->x) + at, a + k * w, 0, block, w);
+                NAME(combined)(out + at, MAP(terms[0].x) + at, a, MAP(terms[1].x) + at, a + w, shift, block, w);
+            for (int k = 2; k < count; k++) NAME(scaled)(out + at, MAP(terms[k].x) + at, a + k * w, 0, block, w);
         }
     }
     free(parts);
@@ -205,8 +241,8 @@ int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
     REAL *a = calloc(4 * count * w, sizeof *a), *b = a + count * w, *d = b + count * w, *centres = d + count * w;
     if (!parts || !a) return free(parts), free(a), 0;
     for (int k = 0; k < count; k++)
-        if (TERM(k)->stats) {
-            memcpy(centres + k * w, MAP(TERM(k)->stats), c * sizeof(REAL));
+        if (terms[k].stats) {
+            memcpy(centres + k * w, MAP(terms[k].stats), c * sizeof(REAL));
             NAME(repeat)(centres + k * w, c, w);
         }
 #pragma omp parallel num_threads(most)
@@ -214,41 +250,21 @@ int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
         BEGIN
         for (int64_t r = from; r < to; r += ROWS) /* block by block, so that g is read once */
             for (int k = 0; k < count; k++)
-                if (TERM(k)->x)
-                    NAME(sum_rows)(g, MAP(TERM(k)->x), centres + k * w, r, to - r < ROWS ? to : r + ROWS, w,
+                if (terms[k].x)
+                    NAME(sum_rows)(g, MAP(terms[k].x), centres + k * w, r, to - r < ROWS ? to : r + ROWS, w,
                                    parts + i * stride + 2 * k * w, parts + i * stride + (2 * k + 1) * w);
 #pragma omp barrier
 #pragma omp single
-        for (int k = 0; k < count; k++) {
-            Term *t = TERM(k);
-            t->of_weight = 0;
-            for (int j = 0; j < c; j++) {
-                double sum = NAME(all)(parts + 2 * k * w, threads, stride, c, w, j);
-                double product = NAME(all)(parts + (2 * k + 1) * w, threads, stride, c, w, j);
-                double gamma = t->gamma ? MAP(t->gamma)[j] : 1, scale = t->weight * gamma;
-                if (t->stats) {
-                    double invstd = MAP(t->stats)[c + j];
-                    product *= invstd; /* with the normalised map */
-                    if (t->of_gamma) MAP(t->of_gamma)[j] = t->weight * product;
-                    if (t->of_beta) MAP(t->of_beta)[j] = t->weight * sum;
-                    t->of_weight += gamma * product + (t->beta ? MAP(t->beta)[j] * sum : 0);
-                    scale *= invstd;
-                    b[k * w + j] = -scale * invstd * product / n;
-                    d[k * w + j] = -scale * sum / n + scale * invstd * product / n * centres[k * w + j];
-                } else
-                    t->of_weight += product;
-                a[k * w + j] = scale;
-            }
-            NAME(repeat)(a + k * w, c, w);
-            NAME(repeat)(b + k * w, c, w);
-            NAME(repeat)(d + k * w, c, w);
-        }
+        for (int k = 0; k < count; k++)
+            NAME(find_gradients)(terms + k, a + k * w, b + k * w, d + k * w, centres + k * w, parts + 2 * k * w,
+                                 threads, stride, n, c, w);
         for (int64_t r = from; r < to; r += ROWS) {
             int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
             for (int k = 0; k < count; k++) {
-                Term *t = TERM(k);
+                Term *t = terms + k;
                 if (t->of_x && t->stats)
-                    NAME(combined)(MAP(t->of_x) + at, g + at, a + k * w, MAP(t->x) + at, b + k * w, d + k * w, block, w);
+                    NAME(combined)(MAP(t->of_x) + at, g + at, a + k * w, MAP(t->x) + at, b + k * w, d + k * w, block,
+                                   w);
                 else if (t->of_x)
                     NAME(scaled)(MAP(t->of_x) + at, g + at, a + k * w, d + k * w, block, w);
             }
@@ -328,8 +344,8 @@ static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const
             }
 }
 
-/* From g, the gradient of a convolution of images of h x w with "same" padding and no bias: of_x and of_weight, either of
-   which may be 0. That of x is a convolution of g, its pixels spread over the map, with the kernels turned round. */
+/* From g, the gradient of a convolution of images of h x w with "same" padding and no bias: of_x and of_weight, either
+   of which may be 0. That of x is a convolution of g, its pixels spread over the map, with the kernels turned round. */
 int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window o, const REAL *g, const REAL *x,
                              const REAL *weight, REAL *of_x, REAL *of_weight) {
     const int taps = o.kernel * o.kernel, wide = row(c), most = omp_get_max_threads();
@@ -369,7 +385,6 @@ int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window
     return 1;
 }
 
-#undef TERM
 #undef MAP
 #undef BEGIN
 #undef VECTOR
