@@ -14,6 +14,7 @@ from torch.optim import SGD
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
 from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
@@ -21,7 +22,12 @@ from msgdas.subgraph import cut
 
 __all__ = ["naive", "of_pytorch"]
 
-_OF_PYTORCH = {AvgPool3x3: nn.AvgPool2d, BatchNorm2d: nn.BatchNorm2d, DepthwiseConv2d: nn.Conv2d}
+_OF_PYTORCH = {
+    AvgPool3x3: nn.AvgPool2d,
+    BatchNorm2d: nn.BatchNorm2d,
+    DenseConv2d: nn.Conv2d,
+    DepthwiseConv2d: nn.Conv2d,
+}
 
 
 class _NaiveOp(MixedOp):

@@ -1,4 +1,4 @@
-"""Kernels of ours for the CPU, compiled where they are to run: ``kernels.c``."""
+"""Kernels of ours for the CPU, compiled where they are to run: ``kernels.c`` and what it includes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from msgdas.errors import InputError
 
-__all__ = ["LANES", "NUMBERS", "Term", "Window", "native", "run", "use_native"]
+__all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_native"]
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = "-O3", "-march=native", "-fopenmp", "-fPIC"
@@ -26,8 +26,8 @@ _used = False
 
 
 def use_native(use: bool = True) -> None:
-    """Whether this process adds and normalises maps, and differentiates depthwise convolutions, by compiled kernels: in
-    training, on a CPU, in channels_last, where they pay. Results are equal but for rounding.
+    """Whether this process adds, normalises and convolves maps, and differentiates depthwise convolutions, by compiled
+    kernels: in training, on a CPU, in channels_last, where they pay. Results are equal but for rounding.
 
     The first call compiles them, in a few seconds, by ``$CC`` or ``cc`` for this processor.
 
@@ -43,6 +43,20 @@ def use_native(use: bool = True) -> None:
 def native() -> bool:
     """Whether `use_native` is on."""
     return _used
+
+
+def takes(x: torch.Tensor, size: int) -> bool:
+    """Whether the kernels are in use, and can have a map ``(B, C, H, W)``: for those of ``size`` numbers or more."""
+    return (
+        _used
+        and x.numel() >= size
+        and x.dtype in NUMBERS
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 class Term(ctypes.Structure):
@@ -61,11 +75,20 @@ class Window(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int32) for name in ("kernel", "stride", "dilation")]
 
 
+class Strides(ctypes.Structure):
+    """As in ``kernels.c``: those of a weight ``(C_out, C_in, 3, 3)``."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("c_out", "c_in", "down", "right")]
+
+
 _SUM = ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.POINTER(Term), ctypes.c_void_p
+_CONVOLUTION = *[ctypes.c_int64] * 3, ctypes.c_int, ctypes.c_int, Strides, *[ctypes.c_void_p] * 3
 _KERNELS = {
     "forward": _SUM,
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *[ctypes.c_void_p] * 5),
+    "conv3x3": _CONVOLUTION,
+    "conv3x3_of_weight": _CONVOLUTION,
 }
 
 

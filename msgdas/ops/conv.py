@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.ops.norm import BatchNorm2d
 
@@ -16,7 +17,7 @@ def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, *, affine:
     """ReLU, convolution without bias, BatchNorm; "same" padding."""
     return nn.Sequential(
         nn.ReLU(),  # never in place: the input is shared by the other candidates and edges
-        nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False),
+        DenseConv2d(c_in, c_out, kernel, stride),
         BatchNorm2d(c_out, affine=affine),
     )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgdas.native import LANES, NUMBERS, Term, native, run
+from msgdas.native import LANES, Term, run, takes
 from msgdas.ops.backward import wanted
 
 __all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
@@ -55,16 +55,9 @@ PARTS = 4  # tensors of a summand: x, weight, gamma, beta
 def fusible(x: Tensor, *like: Tensor | None) -> bool:
     """Whether the kernels are in use and pay for such a map, with tensors ``like`` it."""
     return (
-        native()
-        and x.numel() >= SIZE
-        and x.dtype in NUMBERS
-        and x.device.type == "cpu"
-        and x.dim() == 4
-        and x.is_contiguous(memory_format=torch.channels_last)
+        takes(x, SIZE)
         and x.numel() % math.lcm(x.shape[1], LANES) == 0
         and all(each is None or each.dtype == x.dtype for each in like)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -17,6 +17,7 @@ from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import METHODS, darts
 from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.spaces import SPACES
 from msgdas.subgraph import select
@@ -249,7 +250,7 @@ def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(theirs(x), ours(x))
     written = {type(module) for module in theirs.modules() if type(module).__module__.startswith("msgdas.ops")}
-    assert not written & {AvgPool3x3, BatchNorm2d, DepthwiseConv2d}
+    assert not written & {AvgPool3x3, BatchNorm2d, DenseConv2d, DepthwiseConv2d}
 
 
 def test_ratios_to_pytorch_are_of_its_own_plain_steps():
