@@ -76,7 +76,7 @@ class Window(ctypes.Structure):
 
 
 class Strides(ctypes.Structure):
-    """As in ``kernels.c``: those of a weight ``(C_out, C_in, 3, 3)``."""
+    """As in ``kernels.c``: those of a weight ``(C_out, C_in, k, k)``."""
 
     _fields_ = [(name, ctypes.c_int64) for name in ("c_out", "c_in", "down", "right")]
 
@@ -87,8 +87,7 @@ _KERNELS = {
     "forward": _SUM,
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *[ctypes.c_void_p] * 5),
-    "conv3x3": _CONVOLUTION,
-    "conv3x3_of_weight": _CONVOLUTION,
+    **dict.fromkeys(("conv1x1", "conv1x1_of_weight", "conv3x3", "conv3x3_of_weight"), _CONVOLUTION),
 }
 
 

@@ -14,9 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TILES 24 /* of images that go through a product of matrices together */
 #define LANES 32 /* whose sums fit the registers */
 #define ROWS 64  /* that a sum in REAL goes over */
-#define TILES 96 /* that go through a multiplication of matrices together */
+#ifndef TILES
+#define TILES 96
+#endif /* that go through a multiplication of matrices together */
 #define BLOCK 2048 /* numbers of two maps, which fit the first cache */
 
 /* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */
@@ -90,10 +93,17 @@ static double NAME(all)(const double *parts, int threads, int64_t stride, int c,
 
 #include "sums.c"
 #include "depthwise.c"
+#include "matrices.c"
 #include "winograd.c"
 
 #undef MAP
 #undef BEGIN
 #undef VECTOR
+#undef PIECE
+#undef BLOCK_ROWS
+#undef OUTER_ROWS
+#undef WIDTH
+#undef AT
+#undef INLINE
 
 #endif

@@ -3,24 +3,7 @@
    A^T ((G w G^T) . (B^T x B)) A, which takes 36 products a pair of channels and not 144. Its points are
    0, +-sqrt(1/2), +-sqrt(2) and infinity, whose rounding is a third of that of the usual 0, +-1, +-2.
 
-   For each of the 36 places of the tiles in a strip the products are those of two matrices. Channels come in
-   multiples of PIECE. */
-
-#define PIECE (int)(32 / sizeof(REAL))
-typedef REAL NAME(Piece) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
-
-#ifdef __AVX512F__ /* as wide as a register: the matrices' columns at a time, 64 bytes of each row */
-#define WIDE NAME(Vector)
-#define ROWS_OUT 12 /* of a product that are in registers */
-#define ROWS_IN 8
-#else
-#define WIDE NAME(Piece)
-#define ROWS_OUT 6
-#define ROWS_IN 4
-#endif
-#define WIDTH (int)(64 / sizeof(REAL))
-#define INLINE static inline __attribute__((always_inline))
-#define AT(address) (*(NAME(Piece) *)(address))
+   For each of the 36 places of the tiles in a strip the products are those of two matrices. */
 
 /* y = B^T x, of 6 */
 INLINE void NAME(of_input)(NAME(Piece) *y, const NAME(Piece) *x) {
@@ -156,48 +139,6 @@ static void NAME(put)(REAL *restrict y, const REAL *restrict m, int64_t place, i
         }
 }
 
-/* A block of m = v u, and of u += v^T m: `rows` of n registers each. */
-#define PRODUCTS(name, T, n)                                                                            \
-    INLINE void NAME(name##_product)(REAL *restrict m, const REAL *restrict v, const REAL *restrict u,  \
-                                     int c_in, int c_out) {                                             \
-        T s[ROWS_OUT][n] = {0};                                                                         \
-        for (int k = 0; k < c_in; k++)                                                                  \
-            for (int t = 0; t < ROWS_OUT; t++)                                                          \
-                for (int i = 0; i < n; i++) s[t][i] += ((const T *)(u + k * c_out))[i] * v[t * c_in + k]; \
-        for (int t = 0; t < ROWS_OUT; t++) memcpy(m + t * c_out, s[t], sizeof s[t]);                    \
-    }                                                                                                   \
-    INLINE void NAME(name##_outer)(REAL *restrict u, const REAL *restrict v, const REAL *restrict m,    \
-                                   int64_t tiles, int c_in, int c_out) {                                \
-        T s[ROWS_IN][n];                                                                                \
-        for (int k = 0; k < ROWS_IN; k++) memcpy(s[k], u + k * c_out, sizeof s[k]);                     \
-        for (int64_t t = 0; t < tiles; t++)                                                             \
-            for (int k = 0; k < ROWS_IN; k++)                                                           \
-                for (int i = 0; i < n; i++) s[k][i] += ((const T *)(m + t * c_out))[i] * v[t * c_in + k]; \
-        for (int k = 0; k < ROWS_IN; k++) memcpy(u + k * c_out, s[k], sizeof s[k]);                     \
-    }
-PRODUCTS(wide, WIDE, (int)(64 / sizeof(WIDE)))
-PRODUCTS(narrow, NAME(Piece), 1)
-
-static void NAME(multiply)(REAL *m, const REAL *v, const REAL *u, int64_t tiles, int c_in, int c_out) {
-    int j = 0;
-    for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int64_t t = 0; t < tiles; t += ROWS_OUT)
-            NAME(wide_product)(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
-    for (; j < c_out; j += PIECE)
-        for (int64_t t = 0; t < tiles; t += ROWS_OUT)
-            NAME(narrow_product)(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
-}
-
-static void NAME(accumulate)(REAL *u, const REAL *v, const REAL *m, int64_t tiles, int c_in, int c_out) {
-    int j = 0;
-    for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int k = 0; k < c_in; k += ROWS_IN)
-            NAME(wide_outer)(u + k * c_out + j, v + k, m + j, tiles, c_in, c_out);
-    for (; j < c_out; j += PIECE)
-        for (int k = 0; k < c_in; k += ROWS_IN)
-            NAME(narrow_outer)(u + k * c_out + j, v + k, m + j, tiles, c_in, c_out);
-}
-
 /* How a thread works through tiles: a strip of some rows of them at a time. */
 typedef struct {
     int64_t across, rows;       /* tiles in a row of an image, rows of all images */
@@ -211,7 +152,7 @@ static NAME(Plan) NAME(plan)(int64_t images, int64_t h, int64_t w, int c_in, int
     NAME(Plan) p = {.across = (w + 3) / 4, .rows = images * ((h + 3) / 4), .all = (int64_t)36 * c_in * c_out};
     p.strip = TILES / p.across;
     if (p.strip < 1) p.strip = 1;
-    p.tiles = (p.strip * p.across + ROWS_OUT - 1) / ROWS_OUT * ROWS_OUT;
+    p.tiles = (p.strip * p.across + BLOCK_ROWS - 1) / BLOCK_ROWS * BLOCK_ROWS;
     p.of_in = p.tiles * c_in + WIDTH; /* not a power of two: places would share their part of the cache */
     p.of_out = p.tiles * c_out + WIDTH;
     p.line_in = (4 * p.across + 2) * c_in;
@@ -221,11 +162,11 @@ static NAME(Plan) NAME(plan)(int64_t images, int64_t h, int64_t w, int c_in, int
     return p;
 }
 
-/* Each thread's frames of input and output and its matrices, all zero; its tiles. */
-#define BEGIN_TILES                                                     \
-    BEGIN                                                               \
-    REAL *in = all + i * p.size, *out = in + 6 * p.line_in, *own = out + 4 * p.line_out; \
-    REAL *v = in + p.zeros, *m = v + 36 * p.of_in;                      \
+/* Each thread's frames of the input and of the output and its matrices, all zero; then its tiles. */
+#define BEGIN_TILES                                         \
+    BEGIN                                                   \
+    REAL *in = all + i * p.size;                            \
+    REAL *v = in + p.zeros, *m = v + 36 * p.of_in;          \
     memset(in, 0, p.zeros * sizeof *in);
 
 #define OF_A_STRIP                                                                             \
@@ -284,6 +225,7 @@ int NAME(conv3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int 
 #pragma omp parallel num_threads(most)
     {
         BEGIN_TILES
+        REAL *out = in + 6 * p.line_in, *own = out + 4 * p.line_out;
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int64_t k = 0; k < some; k++) {
@@ -312,14 +254,6 @@ int NAME(conv3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int 
     return 1;
 }
 
-#undef PIECE
-#undef WIDE
-#undef ROWS_OUT
-#undef ROWS_IN
-#undef WIDTH
-#undef INLINE
-#undef AT
 #undef BOTH
-#undef PRODUCTS
 #undef BEGIN_TILES
 #undef OF_A_STRIP

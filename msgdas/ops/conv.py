@@ -27,7 +27,7 @@ def dil_conv(channels: int, kernel: int, stride: int = 1, *, dilation: int = 2, 
     return nn.Sequential(
         nn.ReLU(),
         DepthwiseConv2d(channels, kernel, stride, dilation),
-        nn.Conv2d(channels, channels, 1, bias=False),
+        DenseConv2d(channels, channels, 1),
         BatchNorm2d(channels, affine=affine),
     )
 

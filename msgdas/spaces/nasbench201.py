@@ -14,6 +14,7 @@ from msgdas.choice import MixedOp, is_zero, node
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.partial import on_part
 from msgdas.ops.weighted import sharing
 from msgdas.report.graph import CellGraph
@@ -77,7 +78,7 @@ class Reduction(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(relu_conv_bn(c_in, c_out, 3, 2), relu_conv_bn(c_out, c_out, 3))
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), DenseConv2d(c_in, c_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] % 2 or x.shape[-2] % 2:  # the strided convolutions round up, pooling would round down
