@@ -82,12 +82,16 @@ class Strides(ctypes.Structure):
 
 
 _SUM = ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.POINTER(Term), ctypes.c_void_p
-_CONVOLUTION = *[ctypes.c_int64] * 3, ctypes.c_int, ctypes.c_int, Strides, *[ctypes.c_void_p] * 3
+_IMAGES = *[ctypes.c_int64] * 3, ctypes.c_int, ctypes.c_int, Strides, ctypes.c_int
+_CONVOLUTION, _OF_WEIGHT = ((*_IMAGES, *[ctypes.c_void_p] * tensors) for tensors in (4, 3))
 _KERNELS = {
     "forward": _SUM,
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *[ctypes.c_void_p] * 5),
-    **dict.fromkeys(("conv1x1", "conv1x1_of_weight", "conv3x3", "conv3x3_of_weight"), _CONVOLUTION),
+    "conv1x1": _CONVOLUTION,
+    "conv3x3": _CONVOLUTION,
+    "conv1x1_of_weight": _OF_WEIGHT,
+    "conv3x3_of_weight": _OF_WEIGHT,
 }
 
 

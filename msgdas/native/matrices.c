@@ -69,44 +69,68 @@ static void NAME(accumulate)(REAL *u, const REAL *v, const REAL *m, int64_t rows
             NAME(narrow_outer)(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
 }
 
-/* y, of pixels; the strides of the weight are given. */
-int NAME(conv1x1)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, const REAL *x,
-                  const REAL *weight, REAL *y) {
+INLINE NAME(Piece) NAME(where_positive)(NAME(Piece) x, NAME(Piece) y) {
+    __typeof__(x <= 0) zero = x <= 0; /* as PyTorch has it: what is not a number passes */
+    return (NAME(Piece))(~zero & (__typeof__(zero))y);
+}
+
+/* Numbers, or their ReLU. */
+static void NAME(copy)(REAL *restrict y, const REAL *restrict x, int64_t numbers, int relu) {
+    if (!relu)
+        memcpy(y, x, numbers * sizeof *y);
+    else
+        for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
+}
+
+/* y, of x or of its ReLU; of the weight the strides are given. If y is the gradient of a convolution of a ReLU, that was
+   of the map `of`, else 0. */
+int NAME(conv1x1)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
+                  const REAL *weight, const REAL *of, REAL *y) {
     const int most = omp_get_max_threads();
     const int64_t pixels = images * h * w, rows = (pixels + BLOCK_ROWS - 1) / BLOCK_ROWS; /* rows of blocks */
-    REAL *u = aligned_alloc(64, (c_in * c_out + BLOCK_ROWS * (c_in + c_out)) * sizeof *u);
-    REAL *last_x = u + c_in * c_out, *last_y = last_x + BLOCK_ROWS * c_in;
+    const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
+    REAL *u = aligned_alloc(64, (c_in * c_out + most * size) * sizeof *u);
     if (!u) return 0;
     for (int k = 0; k < c_in; k++)
         for (int j = 0; j < c_out; j++) u[k * c_out + j] = weight[j * s.c_out + k * s.c_in];
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        for (int64_t r = from; r < to && (r + 1) * BLOCK_ROWS <= pixels; r++)
-            NAME(multiply)(y + r * BLOCK_ROWS * c_out, x + r * BLOCK_ROWS * c_in, u, BLOCK_ROWS, c_in, c_out);
+        REAL *block = u + c_in * c_out + i * size, *found = block + of_x;
+        memset(block, 0, size * sizeof *block);
+        for (int64_t r = from; r < to; r++) {
+            const int64_t some = pixels - r * BLOCK_ROWS < BLOCK_ROWS ? pixels - r * BLOCK_ROWS : BLOCK_ROWS;
+            const int whole = some == BLOCK_ROWS;
+            REAL *into = whole ? y + r * of_y : found;
+            if (relu || !whole) NAME(copy)(block, x + r * of_x, some * c_in, relu);
+            NAME(multiply)(into, relu || !whole ? block : x + r * of_x, u, BLOCK_ROWS, c_in, c_out);
+            if (of)
+                for (int64_t k = 0; k < some * c_out; k += PIECE)
+                    AT(into + k) = NAME(where_positive)(AT(of + r * of_y + k), AT(into + k));
+            if (!whole) memcpy(y + r * of_y, found, some * c_out * sizeof *y);
+        }
     }
-    const int64_t rest = pixels % BLOCK_ROWS;
-    memset(last_x, 0, BLOCK_ROWS * c_in * sizeof *u);
-    memcpy(last_x, x + (pixels - rest) * c_in, rest * c_in * sizeof *u);
-    NAME(multiply)(last_y, last_x, u, BLOCK_ROWS, c_in, c_out);
-    memcpy(y + (pixels - rest) * c_out, last_y, rest * c_out * sizeof *u);
     free(u);
     return 1;
 }
 
-/* of_weight, from g, the gradient of the output; its strides are given. */
-int NAME(conv1x1_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, const REAL *x,
-                            const REAL *g, REAL *of_weight) {
+/* of_weight, from g, the gradient of the output. */
+int NAME(conv1x1_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu,
+                            const REAL *x, const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
-    const int64_t rows = images * h * w, size = c_in * c_out;
+    const int64_t rows = images * h * w, size = c_in * c_out + ROWS * c_in;
     REAL *parts = aligned_alloc(64, most * size * sizeof *parts);
     if (!parts) return 0;
-    memset(parts, 0, most * size * sizeof *parts);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        for (int64_t r = from; r < to; r += ROWS)
-            NAME(accumulate)(parts + i * size, x + r * c_in, g + r * c_out, to - r < ROWS ? to - r : ROWS, c_in, c_out);
+        REAL *own = parts + i * size, *block = own + c_in * c_out;
+        memset(own, 0, size * sizeof *own);
+        for (int64_t r = from; r < to; r += ROWS) {
+            const int64_t some = to - r < ROWS ? to - r : ROWS;
+            if (relu) NAME(copy)(block, x + r * c_in, some * c_in, relu);
+            NAME(accumulate)(own, relu ? block : x + r * c_in, g + r * c_out, some, c_in, c_out);
+        }
     }
     for (int k = 0; k < c_in; k++)
         for (int j = 0; j < c_out; j++) {

@@ -73,15 +73,15 @@ INLINE void NAME(to_weight)(NAME(Piece) *y, const NAME(Piece) *x) {
         }                                                                   \
     } while (0)
 
-/* `rows` of an image from y on, with zeros where there is none: `pad` pixels to the left of it, and what is right of
-   it in the frame stays. */
+/* `rows` of an image from y on, or of its ReLU, with zeros where there is none: `pad` pixels to the left of it, and what
+   is right of it in the frame stays. */
 static void NAME(cut)(REAL *frame, const REAL *image, int64_t y, int rows, int64_t h, int64_t w, int64_t line, int pad,
-                      int c) {
+                      int c, int relu) {
     for (int r = 0; r < rows; r++)
         if (y + r < 0 || y + r >= h)
             memset(frame + r * line, 0, line * sizeof(REAL));
         else
-            memcpy(frame + r * line + pad * c, image + (y + r) * w * c, w * c * sizeof(REAL));
+            NAME(copy)(frame + r * line + pad * c, image + (y + r) * w * c, w * c, relu);
 }
 
 /* The tiles of a frame, transformed: v[place][tile][channel]. What two neighbours share is transformed once. */
@@ -120,22 +120,22 @@ static void NAME(transform_output)(REAL *restrict v, int64_t place, const REAL *
         }
 }
 
-/* Tiles of the output, from m[place][tile][channel]; h rows of w pixels, the last tile may reach beyond them. */
-static void NAME(put)(REAL *restrict y, const REAL *restrict m, int64_t place, int64_t h, int64_t w, int64_t tiles,
-                      int c) {
+/* Tiles of the output, from m[place][tile][channel]; h rows of w pixels, the last tile may reach beyond them. Where
+   the map `of`, if any, is not positive the output is zero. */
+static void NAME(put)(REAL *restrict y, const REAL *restrict of, const REAL *restrict m, int64_t place, int64_t h,
+                      int64_t w, int64_t tiles, int c) {
     for (int64_t t = 0; t < tiles; t++)
         for (int j = 0; j < c; j += PIECE) {
             NAME(Piece) x[6][6], z[4][4];
             for (int k = 0; k < 6; k++)
                 for (int r = 0; r < 6; r++) x[k][r] = AT(m + (r * 6 + k) * place + t * c + j);
             BOTH(NAME(to_output), 6, 4, z, x);
-            REAL *at = y + 4 * t * c + j;
-            if (h >= 4 && w >= 4 * t + 4) {
-                for (int r = 0; r < 4; r++)
-                    for (int k = 0; k < 4; k++) AT(at + (r * w + k) * c) = z[r][k];
-            } else
-                for (int r = 0; r < 4 && r < h; r++)
-                    for (int k = 0; k < 4 && 4 * t + k < w; k++) AT(at + (r * w + k) * c) = z[r][k];
+            const int64_t at = 4 * t * c + j, down = h < 4 ? h : 4, right = w - 4 * t < 4 ? w - 4 * t : 4;
+            for (int r = 0; r < down; r++)
+                for (int k = 0; k < right; k++) {
+                    const int64_t to = at + (r * w + k) * c;
+                    AT(y + to) = of ? NAME(where_positive)(AT(of + to), z[r][k]) : z[r][k];
+                }
         }
 }
 
@@ -172,13 +172,13 @@ static NAME(Plan) NAME(plan)(int64_t images, int64_t h, int64_t w, int c_in, int
 #define OF_A_STRIP                                                                             \
     int64_t some = to - r < p.strip ? to - r : p.strip, down = (h + 3) / 4;                    \
     for (int64_t k = 0; k < some; k++) {                                                       \
-        NAME(cut)(in, x + (r + k) / down * h * w * c_in, (r + k) % down * 4 - 1, 6, h, w, p.line_in, 1, c_in); \
+        NAME(cut)(in, x + (r + k) / down * h * w * c_in, (r + k) % down * 4 - 1, 6, h, w, p.line_in, 1, c_in, relu); \
         NAME(transform_input)(v + k * p.across * c_in, p.of_in, in, p.line_in, p.across, c_in); \
     }
 
-/* y, of images of h x w; of the weight the strides are given: of output and input channels, rows and columns. */
-int NAME(conv3x3)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, const REAL *x,
-                  const REAL *weight, REAL *y) {
+/* y, of images of h x w; see conv1x1. */
+int NAME(conv3x3)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
+                  const REAL *weight, const REAL *of, REAL *y) {
     const int most = omp_get_max_threads();
     const NAME(Plan) p = NAME(plan)(images, h, w, c_in, c_out);
     const int64_t rows = p.rows;
@@ -204,7 +204,8 @@ int NAME(conv3x3)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Str
                                c_in, c_out);
             for (int64_t k = 0; k < some; k++) {
                 int64_t top = (r + k) % down * 4;
-                NAME(put)(y + ((r + k) / down * h + top) * w * c_out, m + k * p.across * c_out, p.of_out, h - top, w,
+                int64_t to = ((r + k) / down * h + top) * w * c_out;
+                NAME(put)(y + to, of ? of + to : 0, m + k * p.across * c_out, p.of_out, h - top, w,
                           p.across, c_out);
             }
         }
@@ -214,9 +215,9 @@ int NAME(conv3x3)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Str
     return 1;
 }
 
-/* of_weight, from g, the gradient of the output; its strides are given. */
-int NAME(conv3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, const REAL *x,
-                            const REAL *g, REAL *of_weight) {
+/* of_weight, from g, the gradient of the output. */
+int NAME(conv3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu,
+                            const REAL *x, const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
     const NAME(Plan) p = NAME(plan)(images, h, w, c_in, c_out);
     const int64_t rows = p.rows;
@@ -229,7 +230,7 @@ int NAME(conv3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int 
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int64_t k = 0; k < some; k++) {
-                NAME(cut)(out, g + (r + k) / down * h * w * c_out, (r + k) % down * 4, 4, h, w, p.line_out, 0, c_out);
+                NAME(cut)(out, g + (r + k) / down * h * w * c_out, (r + k) % down * 4, 4, h, w, p.line_out, 0, c_out, 0);
                 NAME(transform_output)(m + k * p.across * c_out, p.of_out, out, p.line_out, p.across, c_out);
             }
             for (int t = 0; t < 36; t++)

@@ -28,57 +28,72 @@ class DenseConv2d(nn.Conv2d):
         super().__init__(c_in, c_out, kernel, stride, kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if takes(x, SIZE) and self._has_kernel(x):
-            output: Tensor = _Native.apply(x, self.weight)
-            return output
+        if self.has_kernel(x):
+            return self.native(x)
         return super().forward(x)
 
-    def _has_kernel(self, x: Tensor) -> bool:
+    def has_kernel(self, x: Tensor) -> bool:
+        """Whether one is in use and pays for ``x``."""
         like = self.weight
         return (
-            self.training
+            takes(x, SIZE)
+            and self.training
             and self.kernel_size in ((1, 1), (3, 3))
             and self.stride == (1, 1)
             and self.in_channels % CHANNELS == self.out_channels % CHANNELS == 0
             and (x.shape[1], x.dtype, x.device) == (self.in_channels, like.dtype, like.device)
         )
 
+    def native(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """By the kernel that it has; ``relu``: of ``x.relu()``, which costs no pass over memory of its own."""
+        output: Tensor = _Native.apply(x, self.weight, relu)
+        return output
+
 
 class _Native(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, relu: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, weight)
+        ctx.relu = relu
+        return _convolve(x, weight, relu=relu)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants = wanted(ctx, 0), wanted(ctx, 1)
         if torch.is_grad_enabled():  # to be differentiated again
-            padding = [weight.shape[-1] // 2] * 2
-            found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, (*wants, False)
-            )
-            return found[:2]
+            return *_differentiable(grad, x, weight, wants, relu=ctx.relu), None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        of_input = _convolve(grad, weight.transpose(0, 1).flip(2, 3)) if wants[0] else None
-        return of_input, _of_weight(grad, x, weight) if wants[1] else None
+        turned = weight.transpose(0, 1).flip(2, 3)
+        of_input = _convolve(grad, turned, of=x if ctx.relu else None) if wants[0] else None
+        return of_input, _of_weight(grad, x, weight, relu=ctx.relu) if wants[1] else None, None
 
 
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+def _differentiable(
+    grad: Tensor, x: Tensor, weight: Tensor, wants: tuple[bool, bool], *, relu: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    padding = [weight.shape[-1] // 2] * 2
+    of_input, of_weight, _ = torch.ops.aten.convolution_backward(
+        grad, x.relu() if relu else x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, (*wants, False)
+    )
+    return of_input * (x > 0) if relu and wants[0] else of_input, of_weight
+
+
+def _convolve(x: Tensor, weight: Tensor, *, relu: bool = False, of: Tensor | None = None) -> Tensor:
+    """``of``: what the ReLU was of, where this is the gradient of its convolution."""
     y = torch.empty((len(x), len(weight), *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
-    _run("", x, weight, x, weight, y)
+    _run("", x, weight, relu, x, weight, of, y)
     return y
 
 
-def _of_weight(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
     of_weight = torch.empty_like(weight)
-    _run("_of_weight", x, of_weight, x, grad, of_weight)
+    _run("_of_weight", x, of_weight, relu, x, grad, of_weight)
     return of_weight
 
 
-def _run(what: str, x: Tensor, weight: Tensor, *tensors: Tensor) -> None:
+def _run(what: str, x: Tensor, weight: Tensor, *arguments: object) -> None:
     """The kernel for images like ``x``, which is told how the weight lies in memory."""
     images, _, height, width = x.shape
     c_out, c_in, side, _ = weight.shape
-    run(f"conv{side}x{side}{what}", x.dtype, images, height, width, c_in, c_out, Strides(*weight.stride()), *tensors)
+    run(f"conv{side}x{side}{what}", x.dtype, images, height, width, c_in, c_out, Strides(*weight.stride()), *arguments)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.fused import Statistics, Summand, fusible
 from msgdas.ops.norm import BatchNorm2d, batch_norm, running
 from msgdas.ops.pool import AvgPool3x3
@@ -118,10 +119,18 @@ def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
 
 
 def _in_a_row(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    begins = True
+    layers = list(layers)
+    if len(layers) > 1 and _key(layers[0]) is nn.ReLU and _takes_relu(layers[1], x):
+        x, layers = layers[1].native(x, relu=True), layers[2:]  # type: ignore[operator]
+    elif layers:
+        x, layers = _first(layers[0], x), layers[1:]
     for layer in layers:
-        x, begins = _first(layer, x) if begins else layer(x), False
+        x = layer(x)
     return x
+
+
+def _takes_relu(layer: nn.Module, x: Tensor) -> bool:
+    return type(layer) is DenseConv2d and layer.has_kernel(x) and not hooked(layer)
 
 
 def _first(module: nn.Module, x: Tensor) -> Tensor:
