@@ -25,7 +25,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if use and shutil.which("cc") is None:
         pytest.skip("no C compiler: kernels cannot be compiled here")
     monkeypatch.setattr(fused, "SIZE", 1)
-    monkeypatch.setattr(dense, "SIZE", 1)
+    monkeypatch.setattr(dense, "PIXELS", 1)
     use_native(use)
     yield use
     use_native(False)

@@ -46,7 +46,7 @@ def native() -> bool:
 
 
 def takes(x: torch.Tensor, size: int) -> bool:
-    """Whether the kernels are in use, and can have a map ``(B, C, H, W)``: for those of ``size`` numbers or more."""
+    """Whether the kernels are in use, and can have a map ``(B, C, H, W)``, if it has ``size`` numbers or more."""
     return (
         _used
         and x.numel() >= size
@@ -82,16 +82,19 @@ class Strides(ctypes.Structure):
 
 
 _SUM = ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.POINTER(Term), ctypes.c_void_p
-_IMAGES = *[ctypes.c_int64] * 3, ctypes.c_int, ctypes.c_int, Strides, ctypes.c_int
-_CONVOLUTION, _OF_WEIGHT = ((*_IMAGES, *[ctypes.c_void_p] * tensors) for tensors in (4, 3))
+_IMAGES = *[ctypes.c_int64] * 3, ctypes.c_int, ctypes.c_int, Strides
+_INT, _MAPS = [ctypes.c_int], [ctypes.c_void_p]
 _KERNELS = {
     "forward": _SUM,
     "backward": _SUM,
-    "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *[ctypes.c_void_p] * 5),
-    "conv1x1": _CONVOLUTION,
-    "conv3x3": _CONVOLUTION,
-    "conv1x1_of_weight": _OF_WEIGHT,
-    "conv3x3_of_weight": _OF_WEIGHT,
+    "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *_MAPS * 5),
+    "conv1x1": (*_IMAGES, *_INT, *_MAPS * 4),
+    "conv1x1_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
+    "conv3x3": (*_IMAGES, *_INT, *_MAPS * 4),
+    "conv3x3_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
+    "strided3x3": (*_IMAGES, *_INT * 2, *_MAPS * 3),
+    "strided3x3_of_input": (*_IMAGES, *_INT, *_MAPS * 4),
+    "strided3x3_of_weight": (*_IMAGES, *_INT * 2, *_MAPS * 3),
 }
 
 

@@ -94,6 +94,7 @@ static double NAME(all)(const double *parts, int threads, int64_t stride, int c,
 #include "sums.c"
 #include "depthwise.c"
 #include "matrices.c"
+#include "patches.c"
 #include "winograd.c"
 
 #undef MAP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,16 +13,16 @@ from msgdas.ops.backward import wanted
 
 __all__ = ["DenseConv2d"]
 
-SIZE = 2**13  # numbers of a map, from which on they pay
+PIXELS = 2**7  # of a batch, from which on they pay
 CHANNELS = 8  # of which they take multiples
 
 
 class DenseConv2d(nn.Conv2d):
     """An odd square kernel, "same" padding, no bias: ``(B, c_in, H, W) → (B, c_out, ⌈H/stride⌉, ⌈W/stride⌉)``.
 
-    With `msgdas.use_native` those of stride 1 and 1 × 1 or 3 × 3 are, in training, a compiled kernel's, the latter
-    Winograd's (Lavin and Gray 2016, arXiv:1509.09308): in 0.3 to 0.9 of the time of PyTorch's own
-    (benchmarks/operations.py), equal but for rounding.
+    With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, that of
+    3 × 3 and stride 1 by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308): in 0.3 to 0.9 of the time of
+    PyTorch's own (benchmarks/operations.py), equal but for rounding.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
@@ -36,64 +37,87 @@ class DenseConv2d(nn.Conv2d):
         """Whether one is in use and pays for ``x``."""
         like = self.weight
         return (
-            takes(x, SIZE)
+            takes(x, PIXELS * self.in_channels)
             and self.training
-            and self.kernel_size in ((1, 1), (3, 3))
-            and self.stride == (1, 1)
+            and (self.kernel_size == (3, 3) or (self.kernel_size, self.stride) == ((1, 1), (1, 1)))
             and self.in_channels % CHANNELS == self.out_channels % CHANNELS == 0
             and (x.shape[1], x.dtype, x.device) == (self.in_channels, like.dtype, like.device)
         )
 
     def native(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """By the kernel that it has; ``relu``: of ``x.relu()``, which costs no pass over memory of its own."""
-        output: Tensor = _Native.apply(x, self.weight, relu)
+        output: Tensor = _Native.apply(x, self.weight, self.stride[0], relu)
         return output
 
 
 class _Native(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, relu: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, relu: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.relu = relu
-        return _convolve(x, weight, relu=relu)
+        ctx.stride, ctx.relu = stride, relu
+        if stride == 1:
+            return _convolve(x, weight, relu=relu)
+        height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
+        y = _empty((len(x), len(weight), height, width), x)
+        _run("strided3x3", x, weight, stride, relu, x, weight, y)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        (x, weight), stride, relu = ctx.saved_tensors, ctx.stride, ctx.relu
         wants = wanted(ctx, 0), wanted(ctx, 1)
         if torch.is_grad_enabled():  # to be differentiated again
-            return *_differentiable(grad, x, weight, wants, relu=ctx.relu), None
+            return *_differentiable(grad, x, weight, wants, stride, relu=relu), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        turned = weight.transpose(0, 1).flip(2, 3)
-        of_input = _convolve(grad, turned, of=x if ctx.relu else None) if wants[0] else None
-        return of_input, _of_weight(grad, x, weight, relu=ctx.relu) if wants[1] else None, None
+        of_input = _of_input(grad, x, weight, stride, relu=relu) if wants[0] else None
+        return of_input, _of_weight(grad, x, weight, stride, relu=relu) if wants[1] else None, None, None
 
 
 def _differentiable(
-    grad: Tensor, x: Tensor, weight: Tensor, wants: tuple[bool, bool], *, relu: bool
+    grad: Tensor, x: Tensor, weight: Tensor, wants: tuple[bool, bool], stride: int, *, relu: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    padding = [weight.shape[-1] // 2] * 2
+    sides = [stride] * 2, [weight.shape[-1] // 2] * 2, [1, 1]
     of_input, of_weight, _ = torch.ops.aten.convolution_backward(
-        grad, x.relu() if relu else x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, (*wants, False)
+        grad, x.relu() if relu else x, weight, None, *sides, False, [0, 0], 1, (*wants, False)
     )
     return of_input * (x > 0) if relu and wants[0] else of_input, of_weight
 
 
 def _convolve(x: Tensor, weight: Tensor, *, relu: bool = False, of: Tensor | None = None) -> Tensor:
-    """``of``: what the ReLU was of, where this is the gradient of its convolution."""
-    y = torch.empty((len(x), len(weight), *x.shape[2:]), dtype=x.dtype, memory_format=torch.channels_last)
-    _run("", x, weight, relu, x, weight, of, y)
+    """With stride 1. ``of``: what the ReLU was of, where this is the gradient of its convolution."""
+    y = _empty((len(x), len(weight), *x.shape[2:]), x)
+    _run(_name(weight), x, weight, relu, x, weight, of, y)
     return y
 
 
-def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, *, relu: bool) -> Tensor:
+def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, relu: bool) -> Tensor:
+    of = x if relu else None
+    if stride == 1:
+        return _convolve(grad, weight.transpose(0, 1).flip(2, 3), of=of)
+    of_input = _empty(x.shape, x)
+    _run("strided3x3_of_input", x, weight, stride, grad, weight, of, of_input)
+    return of_input
+
+
+def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, relu: bool) -> Tensor:
     of_weight = torch.empty_like(weight)
-    _run("_of_weight", x, of_weight, relu, x, grad, of_weight)
+    if stride == 1:
+        _run(f"{_name(weight)}_of_weight", x, of_weight, relu, x, grad, of_weight)
+    else:
+        _run("strided3x3_of_weight", x, of_weight, stride, relu, x, grad, of_weight)
     return of_weight
 
 
-def _run(what: str, x: Tensor, weight: Tensor, *arguments: object) -> None:
-    """The kernel for images like ``x``, which is told how the weight lies in memory."""
+def _name(weight: Tensor) -> str:
+    return f"conv{weight.shape[-1]}x{weight.shape[-1]}"
+
+
+def _empty(shape: Sequence[int], x: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+
+
+def _run(kernel: str, x: Tensor, weight: Tensor, *arguments: object) -> None:
+    """For images like ``x``; the kernel is told how the weight lies in memory."""
     images, _, height, width = x.shape
-    c_out, c_in, side, _ = weight.shape
-    run(f"conv{side}x{side}{what}", x.dtype, images, height, width, c_in, c_out, Strides(*weight.stride()), *arguments)
+    c_out, c_in = weight.shape[:2]
+    run(kernel, x.dtype, images, height, width, c_in, c_out, Strides(*weight.stride()), *arguments)
