@@ -4,7 +4,7 @@
 
 Shapes of the DARTS space at 8 channels and 32 pixels, and for BatchNorm of larger ones, batch 64, channels_last. Below
 1: ours is the faster.
-Depthwise k/s/d: kernel, stride, dilation.
+Depthwise k/s/d: kernel, stride, dilation; dense k/s, of as many channels in as out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from msgdas.bench.speed import CLOCKS
 from msgdas.heap import keep_freed_memory
 from msgdas.native import native, use_native
 from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
 SHAPES = ((8, 32), (16, 16), (32, 8))  # channels, side
 FOLDED = ((4, 32), (8, 32), (8, 16), (12, 32), (24, 32), (36, 32))  # that our BatchNorm takes
 WIDER = ((16, 32), (16, 16), (32, 16), (32, 8), (64, 8))  # that the kernels take too
+DENSE = ((1, 1), (3, 1), (3, 2))  # kernel, stride: that the kernels take
 CONVOLUTIONS = ((3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))
 
 Operation = Callable[[Tensor], Tensor]
@@ -63,6 +65,11 @@ def measure(rounds: int, clock: str) -> Iterator[Row]:
     for channels, side in FOLDED + (WIDER if native() else ()):
         both = ratios(BatchNorm2d(channels), nn.BatchNorm2d(channels), channels, side, rounds, clock)
         yield from _rows("BatchNorm", both, channels, side)
+    for channels, side in SHAPES[:1] + WIDER if native() else ():
+        for kernel, stride in DENSE:
+            plain = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+            both = ratios(DenseConv2d(channels, channels, kernel, stride), plain, channels, side, rounds, clock)
+            yield from _rows(f"dense {kernel}/{stride}", both, channels, side)
     for channels, side in SHAPES:
         pooling = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
         both = ratios(AvgPool3x3(), pooling, channels, side, rounds, clock)

@@ -36,6 +36,7 @@ from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import Method, Setting
 from msgdas.errors import InputError
 from msgdas.heap import keep_freed_memory
+from msgdas.native import use_native
 from msgdas.search.search import Batch, Search
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS
 
@@ -268,13 +269,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
+    parser.add_argument("--native", action="store_true", help="ours with compiled kernels")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as the command line does; for both sides
     torch.manual_seed(0)
-    where = machine("cpu") | {"threads": args.threads, "clock": args.clock, "batch": args.batch, "image_size": 32}
+    sizes = {"threads": args.threads, "clock": args.clock, "batch": args.batch, "image_size": 32}
+    where = machine("cpu") | sizes | {"native": args.native}
     try:
+        use_native(args.native)
         if min(args.batch, args.rounds, args.threads) < 1:
             raise InputError("--batch, --rounds and --threads must be 1 or more")
         with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from reference import alphas_of
+from torch import nn
 from torch.nn import functional as F
 
 import msgdas.native
@@ -14,9 +15,11 @@ from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import darts, gdas
 from msgdas.native import _kernels, native, use_native
-from msgdas.ops import BatchNorm2d, fused
+from msgdas.ops import BatchNorm2d, dense, fused, relu_conv_bn
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.ops.fused import Statistics, Summand, fused_sum, fusible
+from msgdas.ops.weighted import alone, sharing
 from msgdas.runs import Run
 from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
@@ -178,6 +181,92 @@ def test_second_derivatives_of_a_depthwise_convolution():
     assert torch.autograd.gradgradcheck(conv, x)
 
 
+KERNELS = [(1, 1), (3, 1), (3, 2), (3, 3)]  # sides and strides of dense convolutions that have kernels
+
+
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+@pytest.mark.parametrize(("c_in", "c_out", "height", "width"), [(8, 8, 1, 1), (8, 24, 7, 5), (40, 16, 9, 14)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
+    kernel, stride, c_in, c_out, height, width, relu, threads
+):
+    conv = DenseConv2d(c_in, c_out, kernel, stride).double()
+    x = torch.randn(4, c_in, height, width, dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    assert conv.has_kernel(x)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = conv.native(x, relu=True) if relu else conv(x)
+        grad = torch.randn_like(y)
+        found = torch.autograd.grad(y, (x, conv.weight), grad)
+    finally:
+        torch.set_num_threads(before)
+    assert type(y.grad_fn).__name__ == "_NativeBackward"
+    like = F.conv2d(x.relu() if relu else x, conv.weight, None, stride, kernel // 2)
+    wanted = torch.autograd.grad(like, (x, conv.weight), grad)
+    for a, b in zip([y, *found], [like, *wanted], strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+def test_second_derivatives_of_a_dense_convolution(kernel, stride, relu):
+    conv = DenseConv2d(8, 8, kernel, stride).double()
+    x = torch.randn(1, 8, 2, 3, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    take = lambda x, weight: dense._Native.apply(x, weight, stride, relu)  # noqa: E731
+    assert torch.autograd.gradgradcheck(take, (x, conv.weight), fast_mode=True)
+
+
+def test_a_kernel_takes_the_relu_before_it_in(monkeypatch):
+    """To the bit; not where somebody watches the ReLU or the convolution."""
+    called = []
+    monkeypatch.setattr(nn.ReLU, "forward", lambda s, x: called.append(s) or F.relu(x))
+    candidate, x = relu_conv_bn(8, 8, 3), a_map(8, dtype=torch.float32)
+    found = []
+    for watched in (None, candidate[0], candidate[1]):
+        if watched:
+            handle = watched.register_forward_hook(lambda *_: None)
+        with sharing():
+            found.append(alone(candidate, x))
+        if watched:
+            handle.remove()
+    assert called == [candidate[0]] * 2
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_winograd_rounds_as_a_direct_convolution_does():
+    """Of the usual points the error is ten times that of PyTorch's own in float32."""
+    conv, x = DenseConv2d(32, 32, 3), a_map(32, 16, dtype=torch.float32)
+    like = F.conv2d(x.double(), conv.weight.double(), padding=1)
+    ours, theirs = (((y - like).norm() / like.norm()).item() for y in (conv(x), F.conv2d(x, conv.weight, padding=1)))
+    assert ours < 4 * theirs
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (DenseConv2d(8, 8, 3).eval(), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(8, 8, 5), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(8, 8, 1, 2), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(3, 8, 3), a_map(3, dtype=torch.float32)),
+        (DenseConv2d(8, 12, 3), a_map(8, dtype=torch.float32)),
+    ],
+)
+def test_other_dense_convolutions_are_left_to_pytorch(conv, x):
+    assert not conv.has_kernel(x)
+    assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
+
+
+def test_a_dense_convolution_of_what_does_not_fit_says_what_pytorch_says():
+    with pytest.raises(RuntimeError, match="expected input"):
+        DenseConv2d(8, 8, 3)(a_map(16, dtype=torch.float32))
+    with pytest.raises(RuntimeError, match="scalar type"):
+        DenseConv2d(8, 8, 3)(a_map(8))
+
+
 @pytest.mark.parametrize("space", [nasbench201, darts_space])
 def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
     """Every candidate's BatchNorm, gate and addition in one pass: no BatchNorm of PyTorch's runs in them."""
@@ -199,7 +288,7 @@ def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_a_derived_network_computes_the_same_bits(text, training):
-    net = nasbench201.supernet(channels=4, image_size=16).to(memory_format=torch.channels_last)
+    net = nasbench201.supernet(channels=8, image_size=16).to(memory_format=torch.channels_last)
     genotype = nasbench201.from_string(text)
     (subgraph,), plain = Fixed(genotype)(Alphas.of(net)), discretize(net, genotype)
     x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)

@@ -29,14 +29,15 @@ def use_native(use: bool = True) -> None:
     """Whether this process adds, normalises and convolves maps, and differentiates depthwise convolutions, by compiled
     kernels: in training, on a CPU, in channels_last, where they pay. Results are equal but for rounding.
 
-    The first call compiles them, in a few seconds, by ``$CC`` or ``cc`` for this processor.
+    The first call compiles them, in a few seconds, by ``$CC`` or ``cc`` for this processor; those for float64 are
+    compiled when the first of them runs.
 
     Raises:
         InputError: there is no C compiler with OpenMP, or it fails.
     """
     global _used
     if use:
-        _kernels()
+        _kernels(torch.float32)
     _used = use
 
 
@@ -100,20 +101,20 @@ _KERNELS = {
 
 def run(kernel: str, dtype: torch.dtype, *arguments: object) -> None:
     """A kernel for maps of numbers of this type; of tensors it gets the address, of None 0."""
-    done = _kernels()[f"{kernel}_{NUMBERS[dtype]}"](
+    done = _kernels(dtype)[kernel](
         *(0 if each is None else each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments)
     )
     if not done:
         raise MemoryError("no memory for a kernel's sums")
 
 
-@lru_cache(maxsize=1)
-def _kernels() -> Mapping[str, Callable[..., int]]:
+@lru_cache
+def _kernels(dtype: torch.dtype) -> Mapping[str, Callable[..., int]]:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     with TemporaryDirectory(prefix="msgdas-") as scratch:
         made, library = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
         try:
-            _call([*compiler, *FLAGS, "-c", str(SOURCE), "-o", str(made)])
+            _call([*compiler, *FLAGS, f"-DREAL={NUMBERS[dtype]}", "-c", str(SOURCE), "-o", str(made)])
             # without -fopenmp: OpenMP is the one that PyTorch has loaded, and so are its threads
             _call([*compiler, "-shared", str(made), "-o", str(library), "-lm"])
             loaded = ctypes.CDLL(str(library))
@@ -123,11 +124,9 @@ def _kernels() -> Mapping[str, Callable[..., int]]:
                 f"native kernels need a C compiler with OpenMP, and {shlex.join(compiler)!r} failed: {said[0]}; "
                 "install gcc, name a compiler in the environment variable CC, or leave --native out"
             ) from None
-    found = {}
+    found = {kernel: loaded[kernel] for kernel in _KERNELS}
     for kernel, arguments in _KERNELS.items():
-        for number in NUMBERS.values():
-            found[f"{kernel}_{number}"] = each = loaded[f"{kernel}_{number}"]
-            each.argtypes = arguments
+        found[kernel].argtypes = arguments
     return found
 
 

@@ -1,7 +1,7 @@
 /* Part of kernels.c: backward of depthwise convolution. */
 
 /* Pixels of a map of h x w at every step-th place of the frame, which is read with a stride. */
-static void NAME(fill)(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w, int step, int stride, int c) {
+static void fill(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w, int step, int stride, int c) {
     int64_t part = f.line / stride;
     for (int64_t y = 0; y < h; y++)
         for (int64_t i = 0; i < w; i++) {
@@ -12,24 +12,24 @@ static void NAME(fill)(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w
 }
 
 /* Where tap t of the row y of an output begins in the frame. */
-static inline const REAL *NAME(tap)(const REAL *frame, Frame f, Window o, int64_t y, int t, int c) {
+static inline const REAL *tap(const REAL *frame, Frame f, Window o, int64_t y, int t, int c) {
     int64_t down = t / o.kernel * o.dilation, right = t % o.kernel * o.dilation;
     return frame + (y * o.stride + down) * f.line + right % o.stride * (f.line / o.stride) + right / o.stride * c;
 }
 
 /* y = the frame under the kernel; weights: taps rows of w numbers */
-static void NAME(convolve)(REAL *restrict y, const REAL *restrict frame, Frame f, Window o,
-                           const REAL *restrict weights, int64_t h, int64_t width, int c, int w) {
+static void convolve(REAL *restrict y, const REAL *restrict frame, Frame f, Window o, const REAL *restrict weights,
+                     int64_t h, int64_t width, int c, int w) {
     const int taps = o.kernel * o.kernel;
     const int64_t line = width * c;
     const REAL *begins[taps];
     for (int64_t r = 0; r < h; r++, y += line) {
-        for (int t = 0; t < taps; t++) begins[t] = NAME(tap)(frame, f, o, r, t, c);
+        for (int t = 0; t < taps; t++) begins[t] = tap(frame, f, o, r, t, c);
         int64_t i = 0;
         for (int at = 0; i + LANES <= line; i += LANES, at = (at + LANES) % w) {
-            NAME(Vector) sum[LANES / VECTOR] = {0};
+            Vector sum[LANES / VECTOR] = {0};
             for (int t = 0; t < taps; t++) {
-                const NAME(Vector) *x = (const void *)(begins[t] + i), *a = (const void *)(weights + t * w + at);
+                const Vector *x = (const void *)(begins[t] + i), *a = (const void *)(weights + t * w + at);
                 for (int v = 0; v < LANES / VECTOR; v++) sum[v] += x[v] * a[v];
             }
             memcpy(y + i, sum, sizeof sum);
@@ -42,19 +42,19 @@ static void NAME(convolve)(REAL *restrict y, const REAL *restrict frame, Frame f
 }
 
 /* sums: taps rows of w, += g times what each tap reads; a few rows of the map at a time, which stay in the cache */
-static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const REAL *restrict frame, Frame f,
-                            Window o, int64_t h, int64_t width, int c, int w) {
+static void correlate(double *restrict sums, const REAL *restrict g, const REAL *restrict frame, Frame f, Window o,
+                      int64_t h, int64_t width, int c, int w) {
     const int64_t line = width * c, step = 1 + BLOCK / line;
     for (int64_t from = 0; from < h; from += step)
         for (int t = 0; t < o.kernel * o.kernel; t++)
             for (int at = 0; at < w; at += LANES) {
-                NAME(Vector) sum[LANES / VECTOR] = {0};
+                Vector sum[LANES / VECTOR] = {0};
                 REAL ends[LANES] = {0}, found[LANES];
                 for (int64_t r = from; r < h && r < from + step; r++) {
-                    const REAL *x = NAME(tap)(frame, f, o, r, t, c), *grad = g + r * line;
+                    const REAL *x = tap(frame, f, o, r, t, c), *grad = g + r * line;
                     int64_t i = at;
                     for (; i + LANES <= line; i += w) {
-                        const NAME(Vector) *a = (const void *)(x + i), *b = (const void *)(grad + i);
+                        const Vector *a = (const void *)(x + i), *b = (const void *)(grad + i);
                         for (int v = 0; v < LANES / VECTOR; v++) sum[v] += a[v] * b[v];
                     }
                     for (int j = 0; i + j < line && j < LANES; j++) ends[j] += grad[i + j] * x[i + j];
@@ -66,8 +66,8 @@ static void NAME(correlate)(double *restrict sums, const REAL *restrict g, const
 
 /* From g, the gradient of a convolution of images of h x w with "same" padding and no bias: of_x and of_weight, either
    of which may be 0. That of x is a convolution of g, its pixels spread over the map, with the kernels turned round. */
-int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window o, const REAL *g, const REAL *x,
-                             const REAL *weight, REAL *of_x, REAL *of_weight) {
+int depthwise_backward(int64_t images, int64_t h, int64_t w, int c, Window o, const REAL *g, const REAL *x,
+                       const REAL *weight, REAL *of_x, REAL *of_weight) {
     const int taps = o.kernel * o.kernel, wide = row(c), most = omp_get_max_threads();
     const int64_t up = (h - 1) / o.stride + 1, across = (w - 1) / o.stride + 1;
     const Window back = {o.kernel, 1, o.dilation};
@@ -78,7 +78,7 @@ int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window
     if (!rows || !frames || !parts) return free(rows), free(frames), free(parts), 0;
     for (int t = 0; t < taps; t++) { /* the kernels, turned round */
         for (int j = 0; j < c; j++) rows[t * wide + j] = weight[j * taps + taps - 1 - t];
-        NAME(repeat)(rows + t * wide, c, wide);
+        repeat(rows + t * wide, c, wide);
     }
 #pragma omp parallel for num_threads(most) schedule(static)
     for (int64_t b = 0; b < images; b++) {
@@ -86,19 +86,18 @@ int NAME(depthwise_backward)(int64_t images, int64_t h, int64_t w, int c, Window
         const REAL *grad = g + b * up * across * c;
         REAL *frame = frames + i * size;
         if (of_weight) {
-            NAME(fill)(frame, read, x + b * h * w * c, h, w, 1, o.stride, c);
-            NAME(correlate)(parts + i * taps * wide, grad, frame, read, o, up, across, c, wide);
+            fill(frame, read, x + b * h * w * c, h, w, 1, o.stride, c);
+            correlate(parts + i * taps * wide, grad, frame, read, o, up, across, c, wide);
         }
         if (of_x) {
             frame += read.size;
-            NAME(fill)(frame, spread, grad, up, across, o.stride, 1, c);
-            NAME(convolve)(of_x + b * h * w * c, frame, spread, back, rows, h, w, c, wide);
+            fill(frame, spread, grad, up, across, o.stride, 1, c);
+            convolve(of_x + b * h * w * c, frame, spread, back, rows, h, w, c, wide);
         }
     }
     if (of_weight)
         for (int t = 0; t < taps; t++)
-            for (int j = 0; j < c; j++)
-                of_weight[j * taps + t] = NAME(all)(parts + t * wide, most, taps * wide, c, wide, j);
+            for (int j = 0; j < c; j++) of_weight[j * taps + t] = all(parts + t * wide, most, taps * wide, c, wide, j);
     free(rows);
     free(frames);
     free(parts);

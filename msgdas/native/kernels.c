@@ -4,9 +4,7 @@
    Each thread takes a part of the rows; what it sums over pixels it sums in an order that depends on the number of
    threads alone.
 
-   This file includes itself, once for each type of number. */
-
-#ifndef REAL
+   Numbers are of type REAL, which the compiler is told: float or double. */
 
 #include <math.h>
 #include <omp.h>
@@ -16,18 +14,15 @@
 
 #define TILES 24 /* of images that go through a product of matrices together */
 #define LANES 32 /* whose sums fit the registers */
-#define ROWS 64  /* that a sum in REAL goes over */
-#ifndef TILES
-#define TILES 96
-#endif /* that go through a multiplication of matrices together */
+#define ROWS 64 /* that a sum in REAL goes over */
 #define BLOCK 2048 /* numbers of two maps, which fit the first cache */
 
 /* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */
 typedef struct {
-    int64_t x, of_x;                    /* the map; where its gradient goes */
-    int64_t stats;                      /* of a normalised one: c means, then c of 1 / standard deviation */
-    int64_t gamma, beta;                /* c each */
-    int64_t running_mean, running_var;  /* c each, to be updated */
+    int64_t x, of_x; /* the map; where its gradient goes */
+    int64_t stats; /* of a normalised one: c means, then c of 1 / standard deviation */
+    int64_t gamma, beta; /* c each */
+    int64_t running_mean, running_var; /* c each, to be updated */
     int64_t of_gamma, of_beta;
     double weight, of_weight, momentum, eps;
 } Term;
@@ -61,25 +56,14 @@ static int row(int c) {
     return w;
 }
 
-#define REAL float
-#define NAME(f) f##_float
-#include "kernels.c"
-#undef REAL
-#undef NAME
-#define REAL double
-#define NAME(f) f##_double
-#include "kernels.c"
-
-#else
-
 #define VECTOR (int)(64 / sizeof(REAL))
-typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* kept in a register */
+typedef REAL Vector __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* kept in a register */
 
-static void NAME(repeat)(REAL *row, int c, int w) {
+static void repeat(REAL *row, int c, int w) {
     for (int j = c; j < w; j++) row[j] = row[j - c];
 }
 
-static double NAME(all)(const double *parts, int threads, int64_t stride, int c, int w, int j) {
+static double all(const double *parts, int threads, int64_t stride, int c, int w, int j) {
     double sum = 0;
     for (int i = 0; i < threads; i++)
         for (int l = j; l < w; l += c) sum += parts[i * stride + l];
@@ -87,8 +71,8 @@ static double NAME(all)(const double *parts, int threads, int64_t stride, int c,
 }
 
 #define MAP(address) ((REAL *)(intptr_t)(address))
-#define BEGIN                                                                           \
-    int i = omp_get_thread_num(), threads = omp_get_num_threads();                      \
+#define BEGIN                                                                                                          \
+    int i = omp_get_thread_num(), threads = omp_get_num_threads();                                                     \
     int64_t from = rows * i / threads, to = rows * (i + 1) / threads;
 
 #include "sums.c"
@@ -96,15 +80,3 @@ static double NAME(all)(const double *parts, int threads, int64_t stride, int c,
 #include "matrices.c"
 #include "patches.c"
 #include "winograd.c"
-
-#undef MAP
-#undef BEGIN
-#undef VECTOR
-#undef PIECE
-#undef BLOCK_ROWS
-#undef OUTER_ROWS
-#undef WIDTH
-#undef AT
-#undef INLINE
-
-#endif

@@ -2,97 +2,96 @@
    8. */
 
 #define PIECE (int)(32 / sizeof(REAL))
-typedef REAL NAME(Piece) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
 /* A block of a product that is kept in registers: so many rows of 64 bytes, or BLOCK_ROWS of one PIECE. */
 #ifdef __AVX512F__
-#define WIDE NAME(Vector)
+#define WIDE Vector
 #define ROWS_OUT 12
 #define ROWS_IN 8
 #else
-#define WIDE NAME(Piece)
+#define WIDE Piece
 #define ROWS_OUT 6
 #define ROWS_IN 4
 #endif
 #define BLOCK_ROWS 12 /* a multiple of ROWS_OUT */
-#define OUTER_ROWS 8  /* of ROWS_IN */
+#define OUTER_ROWS 8 /* of ROWS_IN */
 #define WIDTH (int)(64 / sizeof(REAL))
 #define INLINE static inline __attribute__((always_inline))
-#define AT(address) (*(NAME(Piece) *)(address))
+#define AT(address) (*(Piece *)(address))
 
 /* A block of m = v u, and of u += v^T m, of n registers a row: v is rows x c_in, u c_in x c_out. */
-#define PRODUCTS(name, T, n, rows_out, rows_in)                                                               \
-    INLINE void NAME(name##_product)(REAL *restrict m, const REAL *restrict v, const REAL *restrict u,        \
-                                     int c_in, int c_out) {                                                   \
-        T s[rows_out][n];                                                                                     \
-        for (int t = 0; t < rows_out; t++)                                                                    \
-            for (int i = 0; i < n; i++) s[t][i] = ((const T *)u)[i] * v[t * c_in];                            \
-        for (int k = 1; k < c_in; k++)                                                                        \
-            for (int t = 0; t < rows_out; t++)                                                                \
-                for (int i = 0; i < n; i++) s[t][i] += ((const T *)(u + k * c_out))[i] * v[t * c_in + k];     \
-        for (int t = 0; t < rows_out; t++)                                                                    \
-            for (int i = 0; i < n; i++) ((T *)(m + t * c_out))[i] = s[t][i];                                  \
-    }                                                                                                         \
-    INLINE void NAME(name##_outer)(REAL *restrict u, const REAL *restrict v, const REAL *restrict m,          \
-                                   int64_t rows, int c_in, int c_out) {                                      \
-        T s[rows_in][n];                                                                                      \
-        for (int k = 0; k < rows_in; k++)                                                                     \
-            for (int i = 0; i < n; i++) s[k][i] = ((const T *)(u + k * c_out))[i];                            \
-        for (int64_t t = 0; t < rows; t++)                                                                   \
-            for (int k = 0; k < rows_in; k++)                                                                 \
-                for (int i = 0; i < n; i++) s[k][i] += ((const T *)(m + t * c_out))[i] * v[t * c_in + k];     \
-        for (int k = 0; k < rows_in; k++)                                                                     \
-            for (int i = 0; i < n; i++) ((T *)(u + k * c_out))[i] = s[k][i];                                  \
+#define PRODUCTS(name, T, n, rows_out, rows_in)                                                                        \
+    INLINE void name##_product(REAL *restrict m, const REAL *restrict v, const REAL *restrict u, int c_in,             \
+                               int c_out) {                                                                            \
+        T s[rows_out][n];                                                                                              \
+        for (int t = 0; t < rows_out; t++)                                                                             \
+            for (int i = 0; i < n; i++) s[t][i] = ((const T *)u)[i] * v[t * c_in];                                     \
+        for (int k = 1; k < c_in; k++)                                                                                 \
+            for (int t = 0; t < rows_out; t++)                                                                         \
+                for (int i = 0; i < n; i++) s[t][i] += ((const T *)(u + k * c_out))[i] * v[t * c_in + k];              \
+        for (int t = 0; t < rows_out; t++)                                                                             \
+            for (int i = 0; i < n; i++) ((T *)(m + t * c_out))[i] = s[t][i];                                           \
+    }                                                                                                                  \
+    INLINE void name##_outer(REAL *restrict u, const REAL *restrict v, const REAL *restrict m, int64_t rows, int c_in, \
+                             int c_out) {                                                                              \
+        T s[rows_in][n];                                                                                               \
+        for (int k = 0; k < rows_in; k++)                                                                              \
+            for (int i = 0; i < n; i++) s[k][i] = ((const T *)(u + k * c_out))[i];                                     \
+        for (int64_t t = 0; t < rows; t++)                                                                             \
+            for (int k = 0; k < rows_in; k++)                                                                          \
+                for (int i = 0; i < n; i++) s[k][i] += ((const T *)(m + t * c_out))[i] * v[t * c_in + k];              \
+        for (int k = 0; k < rows_in; k++)                                                                              \
+            for (int i = 0; i < n; i++) ((T *)(u + k * c_out))[i] = s[k][i];                                           \
     }
 PRODUCTS(wide, WIDE, (int)(64 / sizeof(WIDE)), ROWS_OUT, ROWS_IN)
-PRODUCTS(narrow, NAME(Piece), 1, BLOCK_ROWS, OUTER_ROWS)
+PRODUCTS(narrow, Piece, 1, BLOCK_ROWS, OUTER_ROWS)
 
 /* m = v u; rows: what fills blocks of BLOCK_ROWS. */
-static void NAME(multiply)(REAL *m, const REAL *v, const REAL *u, int64_t rows, int c_in, int c_out) {
+static void multiply(REAL *m, const REAL *v, const REAL *u, int64_t rows, int c_in, int c_out) {
     int j = 0;
     for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int64_t t = 0; t < rows; t += ROWS_OUT)
-            NAME(wide_product)(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
+        for (int64_t t = 0; t < rows; t += ROWS_OUT) wide_product(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
     for (; j < c_out; j += PIECE)
         for (int64_t t = 0; t < rows; t += BLOCK_ROWS)
-            NAME(narrow_product)(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
+            narrow_product(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
 }
 
 /* u += v^T m */
-static void NAME(accumulate)(REAL *u, const REAL *v, const REAL *m, int64_t rows, int c_in, int c_out) {
+static void accumulate(REAL *u, const REAL *v, const REAL *m, int64_t rows, int c_in, int c_out) {
     int j = 0;
     for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int k = 0; k < c_in; k += ROWS_IN)
-            NAME(wide_outer)(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
+        for (int k = 0; k < c_in; k += ROWS_IN) wide_outer(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
     for (; j < c_out; j += PIECE)
-        for (int k = 0; k < c_in; k += OUTER_ROWS)
-            NAME(narrow_outer)(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
+        for (int k = 0; k < c_in; k += OUTER_ROWS) narrow_outer(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
 }
 
-INLINE NAME(Piece) NAME(where_positive)(NAME(Piece) x, NAME(Piece) y) {
+/* Where the weight of tap t, of input channel k and output channel j is. */
+#define WEIGHT_AT(t, k, j) ((j) * s.c_out + (k) * s.c_in + (t) / 3 * s.down + (t) % 3 * s.right)
+
+INLINE Piece where_positive(Piece x, Piece y) {
     __typeof__(x <= 0) zero = x <= 0; /* as PyTorch has it: what is not a number passes */
-    return (NAME(Piece))(~zero & (__typeof__(zero))y);
+    return (Piece)(~zero & (__typeof__(zero))y);
 }
 
 /* Numbers, or their ReLU. */
-static void NAME(copy)(REAL *restrict y, const REAL *restrict x, int64_t numbers, int relu) {
-    if (!relu)
-        memcpy(y, x, numbers * sizeof *y);
+static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int relu) {
+    if (!relu) memcpy(y, x, numbers * sizeof *y);
     else
         for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
 /* y, of x or of its ReLU; of the weight the strides are given. If y is the gradient of a convolution of a ReLU, that was
    of the map `of`, else 0. */
-int NAME(conv1x1)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
-                  const REAL *weight, const REAL *of, REAL *y) {
+int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
+            const REAL *weight, const REAL *of, REAL *y) {
     const int most = omp_get_max_threads();
     const int64_t pixels = images * h * w, rows = (pixels + BLOCK_ROWS - 1) / BLOCK_ROWS; /* rows of blocks */
     const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
     REAL *u = aligned_alloc(64, (c_in * c_out + most * size) * sizeof *u);
     if (!u) return 0;
     for (int k = 0; k < c_in; k++)
-        for (int j = 0; j < c_out; j++) u[k * c_out + j] = weight[j * s.c_out + k * s.c_in];
+        for (int j = 0; j < c_out; j++) u[k * c_out + j] = weight[WEIGHT_AT(0, k, j)];
 #pragma omp parallel num_threads(most)
     {
         BEGIN
@@ -102,11 +101,11 @@ int NAME(conv1x1)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Str
             const int64_t some = pixels - r * BLOCK_ROWS < BLOCK_ROWS ? pixels - r * BLOCK_ROWS : BLOCK_ROWS;
             const int whole = some == BLOCK_ROWS;
             REAL *into = whole ? y + r * of_y : found;
-            if (relu || !whole) NAME(copy)(block, x + r * of_x, some * c_in, relu);
-            NAME(multiply)(into, relu || !whole ? block : x + r * of_x, u, BLOCK_ROWS, c_in, c_out);
+            if (relu || !whole) copy(block, x + r * of_x, some * c_in, relu);
+            multiply(into, relu || !whole ? block : x + r * of_x, u, BLOCK_ROWS, c_in, c_out);
             if (of)
                 for (int64_t k = 0; k < some * c_out; k += PIECE)
-                    AT(into + k) = NAME(where_positive)(AT(of + r * of_y + k), AT(into + k));
+                    AT(into + k) = where_positive(AT(of + r * of_y + k), AT(into + k));
             if (!whole) memcpy(y + r * of_y, found, some * c_out * sizeof *y);
         }
     }
@@ -115,34 +114,29 @@ int NAME(conv1x1)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Str
 }
 
 /* of_weight, from g, the gradient of the output. */
-int NAME(conv1x1_of_weight)(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu,
-                            const REAL *x, const REAL *g, REAL *of_weight) {
+int conv1x1_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
+                      const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
     const int64_t rows = images * h * w, size = c_in * c_out + ROWS * c_in;
     REAL *parts = aligned_alloc(64, most * size * sizeof *parts);
     if (!parts) return 0;
+    memset(parts, 0, most * size * sizeof *parts);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
         REAL *own = parts + i * size, *block = own + c_in * c_out;
-        memset(own, 0, size * sizeof *own);
         for (int64_t r = from; r < to; r += ROWS) {
             const int64_t some = to - r < ROWS ? to - r : ROWS;
-            if (relu) NAME(copy)(block, x + r * c_in, some * c_in, relu);
-            NAME(accumulate)(own, relu ? block : x + r * c_in, g + r * c_out, some, c_in, c_out);
+            if (relu) copy(block, x + r * c_in, some * c_in, relu);
+            accumulate(own, relu ? block : x + r * c_in, g + r * c_out, some, c_in, c_out);
         }
     }
     for (int k = 0; k < c_in; k++)
         for (int j = 0; j < c_out; j++) {
             REAL sum = 0;
             for (int i = 0; i < most; i++) sum += parts[i * size + k * c_out + j];
-            of_weight[j * s.c_out + k * s.c_in] = sum;
+            of_weight[WEIGHT_AT(0, k, j)] = sum;
         }
     free(parts);
     return 1;
 }
-
-#undef PRODUCTS
-#undef WIDE
-#undef ROWS_OUT
-#undef ROWS_IN

@@ -7,10 +7,10 @@ typedef struct {
     int64_t up, across, pixels; /* of an output */
     int64_t line, frame, numbers; /* of a frame's row, of a frame, of a patch */
     int stride;
-} NAME(Patches);
+} Patches;
 
-static NAME(Patches) NAME(patches)(int64_t h, int64_t w, int c, int stride) {
-    NAME(Patches) p = {(h - 1) / stride + 1, (w - 1) / stride + 1, 0, (w + 2) * c, 0, 9 * c, stride};
+static Patches patches(int64_t h, int64_t w, int c, int stride) {
+    Patches p = {(h - 1) / stride + 1, (w - 1) / stride + 1, 0, (w + 2) * c, 0, 9 * c, stride};
     p.pixels = p.up * p.across;
     p.frame = (h + 2) * p.line;
     return p;
@@ -19,29 +19,24 @@ static NAME(Patches) NAME(patches)(int64_t h, int64_t w, int c, int stride) {
 /* The three rows of pixel k's patch begin at its row 0 in the frame and a line further each. */
 #define PATCH_AT(frame, k) ((frame) + (k) / p.across * p.stride * p.line + (k) % p.across * p.stride * c)
 
-static void NAME(gather)(REAL *restrict rows, const REAL *restrict frame, NAME(Patches) p, int64_t k, int64_t some,
-                         int c) {
+static void gather(REAL *restrict rows, const REAL *restrict frame, Patches p, int64_t k, int64_t some, int c) {
     for (int64_t t = 0; t < some; t++, k++)
         for (int r = 0; r < 3; r++)
             for (int j = 0; j < 3 * c; j += PIECE)
                 AT(rows + t * p.numbers + r * 3 * c + j) = AT(PATCH_AT(frame, k) + r * p.line + j);
 }
 
-static void NAME(scatter)(REAL *restrict frame, const REAL *restrict rows, NAME(Patches) p, int64_t k, int64_t some,
-                          int c) {
+static void scatter(REAL *restrict frame, const REAL *restrict rows, Patches p, int64_t k, int64_t some, int c) {
     for (int64_t t = 0; t < some; t++, k++)
         for (int r = 0; r < 3; r++)
             for (int j = 0; j < 3 * c; j += PIECE)
                 AT(PATCH_AT(frame, k) + r * p.line + j) += AT(rows + t * p.numbers + r * 3 * c + j);
 }
 
-/* Where the weight of tap t, of input channel k and output channel j is. */
-#define WEIGHT_AT(t, k, j) ((j) * s.c_out + (k) * s.c_in + (t) / 3 * s.down + (t) % 3 * s.right)
-
-int NAME(strided3x3)(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu,
-                     const REAL *x, const REAL *weight, REAL *y) {
+int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu, const REAL *x,
+               const REAL *weight, REAL *y) {
     const int most = omp_get_max_threads();
-    const NAME(Patches) p = NAME(patches)(h, w, c, stride);
+    const Patches p = patches(h, w, c, stride);
     const int64_t of_u = p.numbers * c_out, size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
     REAL *u = malloc((of_u + most * size) * sizeof *u);
     if (!u) return 0;
@@ -53,12 +48,11 @@ int NAME(strided3x3)(int64_t images, int64_t h, int64_t w, int c, int c_out, Str
     for (int64_t b = 0; b < images; b++) {
         REAL *frame = u + of_u + omp_get_thread_num() * size, *rows = frame + p.frame;
         REAL *found = rows + BLOCK_ROWS * p.numbers, *out = y + b * p.pixels * c_out;
-        for (int64_t r = 0; r < h; r++)
-            NAME(copy)(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
+        for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
         for (int64_t k = 0; k < p.pixels; k += BLOCK_ROWS) {
             const int64_t some = p.pixels - k < BLOCK_ROWS ? p.pixels - k : BLOCK_ROWS;
-            NAME(gather)(rows, frame, p, k, some, c);
-            NAME(multiply)(some < BLOCK_ROWS ? found : out + k * c_out, rows, u, BLOCK_ROWS, p.numbers, c_out);
+            gather(rows, frame, p, k, some, c);
+            multiply(some < BLOCK_ROWS ? found : out + k * c_out, rows, u, BLOCK_ROWS, p.numbers, c_out);
             if (some < BLOCK_ROWS) memcpy(out + k * c_out, found, some * c_out * sizeof *y);
         }
     }
@@ -67,10 +61,10 @@ int NAME(strided3x3)(int64_t images, int64_t h, int64_t w, int c, int c_out, Str
 }
 
 /* of_x, from g, the gradient of the output; `of` as in conv1x1. */
-int NAME(strided3x3_of_input)(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride,
-                              const REAL *g, const REAL *weight, const REAL *of, REAL *of_x) {
+int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, const REAL *g,
+                        const REAL *weight, const REAL *of, REAL *of_x) {
     const int most = omp_get_max_threads();
-    const NAME(Patches) p = NAME(patches)(h, w, c, stride);
+    const Patches p = patches(h, w, c, stride);
     const int64_t of_u = p.numbers * c_out, size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
     REAL *u = malloc((of_u + most * size) * sizeof *u);
     if (!u) return 0;
@@ -87,35 +81,34 @@ int NAME(strided3x3_of_input)(int64_t images, int64_t h, int64_t w, int c, int c
             const int64_t some = p.pixels - k < BLOCK_ROWS ? p.pixels - k : BLOCK_ROWS;
             const REAL *grad = g + (b * p.pixels + k) * c_out;
             if (some < BLOCK_ROWS) grad = memcpy(last, grad, some * c_out * sizeof *g);
-            NAME(multiply)(rows, grad, u, BLOCK_ROWS, c_out, p.numbers);
-            NAME(scatter)(frame, rows, p, k, some, c);
+            multiply(rows, grad, u, BLOCK_ROWS, c_out, p.numbers);
+            scatter(frame, rows, p, k, some, c);
         }
         for (int64_t r = 0; r < h; r++)
             for (int64_t j = 0, at = (b * h + r) * w * c; j < w * c; j += PIECE) {
-                NAME(Piece) found = AT(frame + (r + 1) * p.line + c + j);
-                AT(of_x + at + j) = of ? NAME(where_positive)(AT(of + at + j), found) : found;
+                Piece found = AT(frame + (r + 1) * p.line + c + j);
+                AT(of_x + at + j) = of ? where_positive(AT(of + at + j), found) : found;
             }
     }
     free(u);
     return 1;
 }
 
-int NAME(strided3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu,
-                               const REAL *x, const REAL *g, REAL *of_weight) {
+int strided3x3_of_weight(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu,
+                         const REAL *x, const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
-    const NAME(Patches) p = NAME(patches)(h, w, c, stride);
+    const Patches p = patches(h, w, c, stride);
     const int64_t of_u = p.numbers * c_out, size = of_u + p.frame + PATCHES * p.numbers;
     REAL *parts = calloc(most * size, sizeof *parts);
     if (!parts) return 0;
 #pragma omp parallel for num_threads(most) schedule(static)
     for (int64_t b = 0; b < images; b++) {
         REAL *own = parts + omp_get_thread_num() * size, *frame = own + of_u, *rows = frame + p.frame;
-        for (int64_t r = 0; r < h; r++)
-            NAME(copy)(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
+        for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
         for (int64_t k = 0; k < p.pixels; k += PATCHES) {
             const int64_t some = p.pixels - k < PATCHES ? p.pixels - k : PATCHES;
-            NAME(gather)(rows, frame, p, k, some, c);
-            NAME(accumulate)(own, rows, g + (b * p.pixels + k) * c_out, some, p.numbers, c_out);
+            gather(rows, frame, p, k, some, c);
+            accumulate(own, rows, g + (b * p.pixels + k) * c_out, some, p.numbers, c_out);
         }
     }
     for (int t = 0; t < 9; t++)
@@ -128,7 +121,3 @@ int NAME(strided3x3_of_weight)(int64_t images, int64_t h, int64_t w, int c, int 
     free(parts);
     return 1;
 }
-
-#undef PATCHES
-#undef PATCH_AT
-#undef WEIGHT_AT

@@ -2,8 +2,8 @@
    over memory. Sums over pixels are in REAL over ROWS rows and in double over those. */
 
 /* With g: sums += g, products += g * (x - centre). Without: sums += x - centre, products += its square. */
-static inline void NAME(sum_lanes)(const REAL *restrict g, const REAL *restrict x, const REAL *restrict centre,
-                                   int64_t rows, int w, double *restrict sums, double *restrict products) {
+static inline void sum_lanes(const REAL *restrict g, const REAL *restrict x, const REAL *restrict centre, int64_t rows,
+                             int w, double *restrict sums, double *restrict products) {
     REAL s[LANES] = {0}, p[LANES] = {0}, m[LANES];
     for (int j = 0; j < LANES; j++) m[j] = centre[j];
     if (g)
@@ -25,17 +25,17 @@ static inline void NAME(sum_lanes)(const REAL *restrict g, const REAL *restrict 
     }
 }
 
-static void NAME(sum_rows)(const REAL *g, const REAL *x, const REAL *centre, int64_t from, int64_t to, int w,
-                           double *sums, double *products) {
+static void sum_rows(const REAL *g, const REAL *x, const REAL *centre, int64_t from, int64_t to, int w, double *sums,
+                     double *products) {
     for (int64_t r = from; r < to; r += ROWS)
         for (int j = 0; j < w; j += LANES)
-            NAME(sum_lanes)(g ? g + r * w + j : 0, x + r * w + j, centre + j, to - r < ROWS ? to - r : ROWS, w,
-                            sums + j, products + j);
+            sum_lanes(g ? g + r * w + j : 0, x + r * w + j, centre + j, to - r < ROWS ? to - r : ROWS, w, sums + j,
+                      products + j);
 }
 
 /* y = a * x + b, or y += a * x without b; rows of w */
-static inline void NAME(scaled)(REAL *restrict y, const REAL *restrict x, const REAL *restrict a,
-                                const REAL *restrict b, int64_t rows, int w) {
+static inline void scaled(REAL *restrict y, const REAL *restrict x, const REAL *restrict a, const REAL *restrict b,
+                          int64_t rows, int w) {
     if (b)
         for (int64_t r = 0; r < rows; r++)
             for (int j = 0; j < w; j++) y[r * w + j] = a[j] * x[r * w + j] + b[j];
@@ -45,20 +45,19 @@ static inline void NAME(scaled)(REAL *restrict y, const REAL *restrict x, const 
 }
 
 /* y = a1 * x1 + a2 * x2 + b */
-static inline void NAME(combined)(REAL *restrict y, const REAL *restrict x1, const REAL *restrict a1,
-                                  const REAL *restrict x2, const REAL *restrict a2, const REAL *restrict b,
-                                  int64_t rows, int w) {
+static inline void combined(REAL *restrict y, const REAL *restrict x1, const REAL *restrict a1, const REAL *restrict x2,
+                            const REAL *restrict a2, const REAL *restrict b, int64_t rows, int w) {
     for (int64_t r = 0; r < rows; r++)
         for (int j = 0; j < w; j++) y[r * w + j] = a1[j] * x1[r * w + j] + a2[j] * x2[r * w + j] + b[j];
 }
 
 /* The term's statistics, from sums around centres: sums and products of sum_rows, 2 rows of w from each thread. */
-static void NAME(find_statistics)(Term *t, const REAL *centres, const double *parts, int threads, int64_t stride,
-                                  int64_t n, int c, int w) {
+static void find_statistics(Term *t, const REAL *centres, const double *parts, int threads, int64_t stride, int64_t n,
+                            int c, int w) {
     REAL *running_mean = MAP(t->running_mean), *running_var = MAP(t->running_var);
     for (int j = 0; j < c; j++) {
-        double off = NAME(all)(parts, threads, stride, c, w, j) / n;
-        double var = NAME(all)(parts + w, threads, stride, c, w, j) / n - off * off, mean = centres[j] + off;
+        double off = all(parts, threads, stride, c, w, j) / n;
+        double var = all(parts + w, threads, stride, c, w, j) / n - off * off, mean = centres[j] + off;
         if (var < 0) var = 0;
         MAP(t->stats)[j] = mean;
         MAP(t->stats)[c + j] = 1 / sqrt(var + t->eps);
@@ -70,7 +69,7 @@ static void NAME(find_statistics)(Term *t, const REAL *centres, const double *pa
 }
 
 /* The term is a * x + shift, of which the shift is added to that of the others. */
-static void NAME(find_factors)(const Term *t, REAL *a, REAL *shift, int c, int w) {
+static void find_factors(const Term *t, REAL *a, REAL *shift, int c, int w) {
     for (int j = 0; j < c; j++) {
         double scale = t->weight;
         if (t->stats) {
@@ -80,16 +79,16 @@ static void NAME(find_factors)(const Term *t, REAL *a, REAL *shift, int c, int w
         }
         a[j] = scale;
     }
-    NAME(repeat)(a, c, w);
+    repeat(a, c, w);
 }
 
 /* The gradient of the term's x is a * g + b * x + d, from the sums of g and of g * (x - centre); and of its scalars. */
-static void NAME(find_gradients)(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centres, const double *parts,
-                                 int threads, int64_t stride, int64_t n, int c, int w) {
+static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centres, const double *parts, int threads,
+                           int64_t stride, int64_t n, int c, int w) {
     t->of_weight = 0;
     for (int j = 0; j < c; j++) {
-        double sum = NAME(all)(parts, threads, stride, c, w, j);
-        double product = NAME(all)(parts + w, threads, stride, c, w, j);
+        double sum = all(parts, threads, stride, c, w, j);
+        double product = all(parts + w, threads, stride, c, w, j);
         double gamma = t->gamma ? MAP(t->gamma)[j] : 1, scale = t->weight * gamma;
         if (t->stats) {
             double invstd = MAP(t->stats)[c + j];
@@ -104,13 +103,13 @@ static void NAME(find_gradients)(Term *t, REAL *a, REAL *b, REAL *d, const REAL 
         t->of_weight += gamma * product;
         a[j] = scale;
     }
-    NAME(repeat)(a, c, w);
-    NAME(repeat)(b, c, w);
-    NAME(repeat)(d, c, w);
+    repeat(a, c, w);
+    repeat(b, c, w);
+    repeat(d, c, w);
 }
 
 /* out = sum over the terms. Statistics are written and running ones updated. Returns whether there was memory. */
-int NAME(forward)(int64_t n, int c, int count, Term *terms, REAL *out) {
+int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count;
     double *parts = calloc(most * stride, sizeof *parts);
@@ -123,30 +122,28 @@ int NAME(forward)(int64_t n, int c, int count, Term *terms, REAL *out) {
         for (int k = 0; k < count; k++)
             if (terms[k].stats) { /* around the first pixel, so that a mean far from zero costs no digits */
                 memcpy(centres + k * w, MAP(terms[k].x), c * sizeof(REAL));
-                NAME(repeat)(centres + k * w, c, w);
+                repeat(centres + k * w, c, w);
             }
         for (int k = 0; k < count; k++)
             if (terms[k].stats)
-                NAME(sum_rows)(0, MAP(terms[k].x), centres + k * w, from, to, w, parts + i * stride + 2 * k * w,
-                               parts + i * stride + (2 * k + 1) * w);
+                sum_rows(0, MAP(terms[k].x), centres + k * w, from, to, w, parts + i * stride + 2 * k * w,
+                         parts + i * stride + (2 * k + 1) * w);
 #pragma omp barrier
 #pragma omp single
         {
             memset(shift, 0, w * sizeof *shift);
             for (int k = 0; k < count; k++) {
                 if (terms[k].stats)
-                    NAME(find_statistics)(terms + k, centres + k * w, parts + 2 * k * w, threads, stride, n, c, w);
-                NAME(find_factors)(terms + k, a + k * w, shift, c, w);
+                    find_statistics(terms + k, centres + k * w, parts + 2 * k * w, threads, stride, n, c, w);
+                find_factors(terms + k, a + k * w, shift, c, w);
             }
-            NAME(repeat)(shift, c, w);
+            repeat(shift, c, w);
         }
         for (int64_t r = from; r < to; r += ROWS) {
             int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
-            if (count == 1)
-                NAME(scaled)(out + at, MAP(terms[0].x) + at, a, shift, block, w);
-            else
-                NAME(combined)(out + at, MAP(terms[0].x) + at, a, MAP(terms[1].x) + at, a + w, shift, block, w);
-            for (int k = 2; k < count; k++) NAME(scaled)(out + at, MAP(terms[k].x) + at, a + k * w, 0, block, w);
+            if (count == 1) scaled(out + at, MAP(terms[0].x) + at, a, shift, block, w);
+            else combined(out + at, MAP(terms[0].x) + at, a, MAP(terms[1].x) + at, a + w, shift, block, w);
+            for (int k = 2; k < count; k++) scaled(out + at, MAP(terms[k].x) + at, a + k * w, 0, block, w);
         }
     }
     free(parts);
@@ -155,7 +152,7 @@ int NAME(forward)(int64_t n, int c, int count, Term *terms, REAL *out) {
 }
 
 /* From g, the gradient of out: of_x of the terms that want it, of_gamma, of_beta, of_weight of all. */
-int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
+int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count;
     double *parts = calloc(most * stride, sizeof *parts);
@@ -164,7 +161,7 @@ int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
     for (int k = 0; k < count; k++)
         if (terms[k].stats) {
             memcpy(centres + k * w, MAP(terms[k].stats), c * sizeof(REAL));
-            NAME(repeat)(centres + k * w, c, w);
+            repeat(centres + k * w, c, w);
         }
 #pragma omp parallel num_threads(most)
     {
@@ -172,22 +169,20 @@ int NAME(backward)(int64_t n, int c, int count, Term *terms, const REAL *g) {
         for (int64_t r = from; r < to; r += ROWS) /* block by block, so that g is read once */
             for (int k = 0; k < count; k++)
                 if (terms[k].x)
-                    NAME(sum_rows)(g, MAP(terms[k].x), centres + k * w, r, to - r < ROWS ? to : r + ROWS, w,
-                                   parts + i * stride + 2 * k * w, parts + i * stride + (2 * k + 1) * w);
+                    sum_rows(g, MAP(terms[k].x), centres + k * w, r, to - r < ROWS ? to : r + ROWS, w,
+                             parts + i * stride + 2 * k * w, parts + i * stride + (2 * k + 1) * w);
 #pragma omp barrier
 #pragma omp single
         for (int k = 0; k < count; k++)
-            NAME(find_gradients)(terms + k, a + k * w, b + k * w, d + k * w, centres + k * w, parts + 2 * k * w,
-                                 threads, stride, n, c, w);
+            find_gradients(terms + k, a + k * w, b + k * w, d + k * w, centres + k * w, parts + 2 * k * w, threads,
+                           stride, n, c, w);
         for (int64_t r = from; r < to; r += ROWS) {
             int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
             for (int k = 0; k < count; k++) {
                 Term *t = terms + k;
                 if (t->of_x && t->stats)
-                    NAME(combined)(MAP(t->of_x) + at, g + at, a + k * w, MAP(t->x) + at, b + k * w, d + k * w, block,
-                                   w);
-                else if (t->of_x)
-                    NAME(scaled)(MAP(t->of_x) + at, g + at, a + k * w, d + k * w, block, w);
+                    combined(MAP(t->of_x) + at, g + at, a + k * w, MAP(t->x) + at, b + k * w, d + k * w, block, w);
+                else if (t->of_x) scaled(MAP(t->of_x) + at, g + at, a + k * w, d + k * w, block, w);
             }
         }
     }
