@@ -113,7 +113,7 @@ def _name(weight: Tensor) -> str:
 
 
 def _empty(shape: Sequence[int], x: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _run(kernel: str, x: Tensor, weight: Tensor, *arguments: object) -> None:
