@@ -56,8 +56,13 @@ static int row(int c) {
     return w;
 }
 
-#define VECTOR (int)(64 / sizeof(REAL))
-typedef REAL Vector __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias)); /* kept in a register */
+#ifdef __AVX512F__
+#define BYTES 64
+#else
+#define BYTES 32 /* of a vector: what a register holds; compilers split a longer one badly */
+#endif
+#define VECTOR (int)(BYTES / sizeof(REAL))
+typedef REAL Vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 
 static void repeat(REAL *row, int c, int w) {
     for (int j = c; j < w; j++) row[j] = row[j - c];

@@ -5,15 +5,8 @@
 typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
 /* A block of a product that is kept in registers: so many rows of 64 bytes, or BLOCK_ROWS of one PIECE. */
-#ifdef __AVX512F__
-#define WIDE Vector
-#define ROWS_OUT 12
-#define ROWS_IN 8
-#else
-#define WIDE Piece
-#define ROWS_OUT 6
-#define ROWS_IN 4
-#endif
+#define ROWS_OUT (BYTES == 64 ? 12 : 6)
+#define ROWS_IN (BYTES == 64 ? 8 : 4)
 #define BLOCK_ROWS 12 /* a multiple of ROWS_OUT */
 #define OUTER_ROWS 8 /* of ROWS_IN */
 #define WIDTH (int)(64 / sizeof(REAL))
@@ -44,7 +37,7 @@ typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_al
         for (int k = 0; k < rows_in; k++)                                                                              \
             for (int i = 0; i < n; i++) ((T *)(u + k * c_out))[i] = s[k][i];                                           \
     }
-PRODUCTS(wide, WIDE, (int)(64 / sizeof(WIDE)), ROWS_OUT, ROWS_IN)
+PRODUCTS(wide, Vector, 64 / BYTES, ROWS_OUT, ROWS_IN)
 PRODUCTS(narrow, Piece, 1, BLOCK_ROWS, OUTER_ROWS)
 
 /* m = v u; rows: what fills blocks of BLOCK_ROWS. */

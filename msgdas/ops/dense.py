@@ -20,9 +20,10 @@ CHANNELS = 8  # of which they take multiples
 class DenseConv2d(nn.Conv2d):
     """An odd square kernel, "same" padding, no bias: ``(B, c_in, H, W) → (B, c_out, ⌈H/stride⌉, ⌈W/stride⌉)``.
 
-    With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, that of
-    3 × 3 and stride 1 by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308): in 0.3 to 0.9 of the time of
-    PyTorch's own (benchmarks/operations.py), equal but for rounding.
+    With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, equal but
+    for rounding. That of 3 × 3 and stride 1 is by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308), in 0.5 to
+    0.9 of the time of PyTorch's own; the others are faster on few pixels, and take the ReLU before them in
+    (benchmarks/operations.py).
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
