@@ -5,6 +5,14 @@
 
    For each of the 36 places of the tiles in a strip the products are those of two matrices. */
 
+/* What the points of both signs give: even and odd part of the nearer ones, p and q, and of the others. */
+INLINE void mirror(Piece *y, Piece p, Piece q, Piece r, Piece s) {
+    y[1] = p + q;
+    y[2] = p - q;
+    y[3] = r + s;
+    y[4] = r - s;
+}
+
 /* y = B^T x, of 6 */
 INLINE void by_bt(Piece *y, const Piece *x) {
     const REAL a = M_SQRT1_2, b = M_SQRT2;
@@ -12,10 +20,7 @@ INLINE void by_bt(Piece *y, const Piece *x) {
     Piece r = x[4] - (REAL)0.5 * x[2], s = b * (x[3] - (REAL)0.5 * x[1]);
     y[0] = x[0] - (REAL)2.5 * x[2] + x[4];
     y[5] = x[1] - (REAL)2.5 * x[3] + x[5];
-    y[1] = p + q;
-    y[2] = p - q;
-    y[3] = r + s;
-    y[4] = r - s;
+    mirror(y, p, q, r, s);
 }
 
 /* y = A^T x: 4 of 6 */
@@ -35,10 +40,7 @@ INLINE void by_a(Piece *y, const Piece *x) {
     Piece r = x[0] + 2 * x[2], s = b * (x[1] + 2 * x[3]);
     y[0] = x[0];
     y[5] = x[3];
-    y[1] = p + q;
-    y[2] = p - q;
-    y[3] = r + s;
-    y[4] = r - s;
+    mirror(y, p, q, r, s);
 }
 
 /* y = G x: 6 of 3 */
@@ -47,10 +49,7 @@ INLINE void by_g(Piece *y, const Piece *x) {
     Piece p = m * (x[0] + (REAL)0.5 * x[2]), q = m * a * x[1], r = n * (x[0] + 2 * x[2]), s = n * b * x[1];
     y[0] = x[0];
     y[5] = x[2];
-    y[1] = p + q;
-    y[2] = p - q;
-    y[3] = r + s;
-    y[4] = r - s;
+    mirror(y, p, q, r, s);
 }
 
 /* y = G^T x: 3 of 6 */
