@@ -74,6 +74,25 @@ static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int 
         for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
+/* A weight of so many taps as a matrix: numbers from one tap's channel of the input to the next, and of the output. */
+static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in, int c_out, int of_in, int of_out) {
+    for (int t = 0; t < taps; t++)
+        for (int k = 0; k < c_in; k++)
+            for (int j = 0; j < c_out; j++) u[(t * c_in + k) * of_in + j * of_out] = weight[WEIGHT_AT(t, k, j)];
+}
+
+/* And back: the sum of the threads' parts, which begin `size` numbers from each other. */
+static void from_matrices(REAL *weight, const REAL *parts, int threads, int64_t size, Strides s, int taps, int c_in,
+                          int c_out) {
+    for (int t = 0; t < taps; t++)
+        for (int k = 0; k < c_in; k++)
+            for (int j = 0; j < c_out; j++) {
+                REAL sum = 0;
+                for (int i = 0; i < threads; i++) sum += parts[i * size + (t * c_in + k) * c_out + j];
+                weight[WEIGHT_AT(t, k, j)] = sum;
+            }
+}
+
 /* y, of x or of its ReLU; of the weight the strides are given. If y is the gradient of a convolution of a ReLU, that was
    of the map `of`, else 0. */
 int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
@@ -83,8 +102,7 @@ int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
     const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
     REAL *u = aligned_alloc(64, (c_in * c_out + most * size) * sizeof *u);
     if (!u) return 0;
-    for (int k = 0; k < c_in; k++)
-        for (int j = 0; j < c_out; j++) u[k * c_out + j] = weight[WEIGHT_AT(0, k, j)];
+    to_matrix(u, weight, s, 1, c_in, c_out, c_out, 1);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
@@ -124,12 +142,7 @@ int conv1x1_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
             accumulate(own, relu ? block : x + r * c_in, g + r * c_out, some, c_in, c_out);
         }
     }
-    for (int k = 0; k < c_in; k++)
-        for (int j = 0; j < c_out; j++) {
-            REAL sum = 0;
-            for (int i = 0; i < most; i++) sum += parts[i * size + k * c_out + j];
-            of_weight[WEIGHT_AT(0, k, j)] = sum;
-        }
+    from_matrices(of_weight, parts, most, size, s, 1, c_in, c_out);
     free(parts);
     return 1;
 }

@@ -4,16 +4,26 @@
 #define PATCHES (2 * BLOCK_ROWS)
 
 typedef struct {
-    int64_t up, across, pixels; /* of an output */
+    int64_t across, pixels; /* of an output */
     int64_t line, frame, numbers; /* of a frame's row, of a frame, of a patch */
+    int64_t weights, size; /* numbers of the weight; of what a thread needs: a frame, a block of patches and of pixels */
     int stride;
 } Patches;
 
-static Patches patches(int64_t h, int64_t w, int c, int stride) {
-    Patches p = {(h - 1) / stride + 1, (w - 1) / stride + 1, 0, (w + 2) * c, 0, 9 * c, stride};
-    p.pixels = p.up * p.across;
+static Patches patches(int64_t h, int64_t w, int c, int c_out, int stride) {
+    Patches p = {.across = (w - 1) / stride + 1, .line = (w + 2) * c, .numbers = 9 * c, .stride = stride};
+    p.pixels = ((h - 1) / stride + 1) * p.across;
     p.frame = (h + 2) * p.line;
+    p.weights = p.numbers * c_out;
+    p.size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
     return p;
+}
+
+/* Room for the weight's matrix, and zeros for each thread. */
+static REAL *workspace(Patches p, int threads) {
+    REAL *u = malloc((p.weights + threads * p.size) * sizeof *u);
+    if (u) memset(u + p.weights, 0, threads * p.size * sizeof *u);
+    return u;
 }
 
 /* The three rows of pixel k's patch begin at its row 0 in the frame and a line further each. */
@@ -36,17 +46,13 @@ static void scatter(REAL *restrict frame, const REAL *restrict rows, Patches p, 
 int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu, const REAL *x,
                const REAL *weight, REAL *y) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, stride);
-    const int64_t of_u = p.numbers * c_out, size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
-    REAL *u = malloc((of_u + most * size) * sizeof *u);
+    const Patches p = patches(h, w, c, c_out, stride);
+    REAL *u = workspace(p, most);
     if (!u) return 0;
-    memset(u + of_u, 0, most * size * sizeof *u);
-    for (int t = 0; t < 9; t++)
-        for (int k = 0; k < c; k++)
-            for (int j = 0; j < c_out; j++) u[(t * c + k) * c_out + j] = weight[WEIGHT_AT(t, k, j)];
+    to_matrix(u, weight, s, 9, c, c_out, c_out, 1);
 #pragma omp parallel for num_threads(most) schedule(static)
     for (int64_t b = 0; b < images; b++) {
-        REAL *frame = u + of_u + omp_get_thread_num() * size, *rows = frame + p.frame;
+        REAL *frame = u + p.weights + omp_get_thread_num() * p.size, *rows = frame + p.frame;
         REAL *found = rows + BLOCK_ROWS * p.numbers, *out = y + b * p.pixels * c_out;
         for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
         for (int64_t k = 0; k < p.pixels; k += BLOCK_ROWS) {
@@ -64,17 +70,13 @@ int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s
 int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, const REAL *g,
                         const REAL *weight, const REAL *of, REAL *of_x) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, stride);
-    const int64_t of_u = p.numbers * c_out, size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
-    REAL *u = malloc((of_u + most * size) * sizeof *u);
+    const Patches p = patches(h, w, c, c_out, stride);
+    REAL *u = workspace(p, most);
     if (!u) return 0;
-    memset(u + of_u, 0, most * size * sizeof *u);
-    for (int t = 0; t < 9; t++)
-        for (int k = 0; k < c; k++)
-            for (int j = 0; j < c_out; j++) u[j * p.numbers + t * c + k] = weight[WEIGHT_AT(t, k, j)];
+    to_matrix(u, weight, s, 9, c, c_out, 1, p.numbers);
 #pragma omp parallel for num_threads(most) schedule(static)
     for (int64_t b = 0; b < images; b++) {
-        REAL *frame = u + of_u + omp_get_thread_num() * size, *rows = frame + p.frame;
+        REAL *frame = u + p.weights + omp_get_thread_num() * p.size, *rows = frame + p.frame;
         REAL *last = rows + BLOCK_ROWS * p.numbers;
         memset(frame, 0, p.frame * sizeof *frame);
         for (int64_t k = 0; k < p.pixels; k += BLOCK_ROWS) {
@@ -97,13 +99,13 @@ int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, 
 int strided3x3_of_weight(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu,
                          const REAL *x, const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, stride);
-    const int64_t of_u = p.numbers * c_out, size = of_u + p.frame + PATCHES * p.numbers;
+    const Patches p = patches(h, w, c, c_out, stride);
+    const int64_t size = p.weights + p.frame + PATCHES * p.numbers;
     REAL *parts = calloc(most * size, sizeof *parts);
     if (!parts) return 0;
 #pragma omp parallel for num_threads(most) schedule(static)
     for (int64_t b = 0; b < images; b++) {
-        REAL *own = parts + omp_get_thread_num() * size, *frame = own + of_u, *rows = frame + p.frame;
+        REAL *own = parts + omp_get_thread_num() * size, *frame = own + p.weights, *rows = frame + p.frame;
         for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
         for (int64_t k = 0; k < p.pixels; k += PATCHES) {
             const int64_t some = p.pixels - k < PATCHES ? p.pixels - k : PATCHES;
@@ -111,13 +113,7 @@ int strided3x3_of_weight(int64_t images, int64_t h, int64_t w, int c, int c_out,
             accumulate(own, rows, g + (b * p.pixels + k) * c_out, some, p.numbers, c_out);
         }
     }
-    for (int t = 0; t < 9; t++)
-        for (int k = 0; k < c; k++)
-            for (int j = 0; j < c_out; j++) {
-                REAL sum = 0;
-                for (int i = 0; i < most; i++) sum += parts[i * size + (t * c + k) * c_out + j];
-                of_weight[WEIGHT_AT(t, k, j)] = sum;
-            }
+    from_matrices(of_weight, parts, most, size, s, 9, c, c_out);
     free(parts);
     return 1;
 }
