@@ -3,63 +3,65 @@
 
 #define PATCHES (2 * BLOCK_ROWS)
 
+/* Of a convolution: sizes of the input, of an output, numbers of a patch. */
 typedef struct {
-    int64_t across, pixels; /* of an output */
-    int64_t line, frame, numbers; /* of a frame's row, of a frame, of a patch */
-    int64_t weights, size; /* numbers of the weight; of what a thread needs: a frame, a block of patches and of pixels */
-    int stride;
+    int64_t h, w, across, pixels, numbers;
+    int c, stride;
 } Patches;
 
-static Patches patches(int64_t h, int64_t w, int c, int c_out, int stride) {
-    Patches p = {.across = (w - 1) / stride + 1, .line = (w + 2) * c, .numbers = 9 * c, .stride = stride};
-    p.pixels = ((h - 1) / stride + 1) * p.across;
-    p.frame = (h + 2) * p.line;
-    p.weights = p.numbers * c_out;
-    p.size = p.frame + BLOCK_ROWS * (p.numbers + c_out);
-    return p;
+static Patches patches(int64_t h, int64_t w, int c, int stride) {
+    const int64_t across = (w - 1) / stride + 1;
+    return (Patches){h, w, across, ((h - 1) / stride + 1) * across, 9 * c, c, stride};
 }
 
-/* Room for the weight's matrix, and zeros for each thread. */
-static REAL *workspace(Patches p, int threads) {
-    REAL *u = malloc((p.weights + threads * p.size) * sizeof *u);
-    if (u) memset(u + p.weights, 0, threads * p.size * sizeof *u);
-    return u;
+/* What of row r of pixel k's patch lies in its image: numbers from `at` on in the map, from `skip` on in the row. */
+typedef struct {
+    int64_t at, skip, some;
+} Part;
+
+INLINE Part part(Patches p, int64_t k, int r) {
+    const int64_t image = k / p.pixels, pixel = k % p.pixels;
+    const int64_t y = pixel / p.across * p.stride + r - 1, x = pixel % p.across * p.stride - 1;
+    if (y < 0 || y >= p.h) return (Part){0, 0, 0};
+    const int left = x < 0, right = x + 3 > p.w;
+    return (Part){((image * p.h + y) * p.w + x + left) * p.c, left * p.c, (3 - left - right) * p.c};
 }
 
-/* The three rows of pixel k's patch begin at its row 0 in the frame and a line further each. */
-#define PATCH_AT(frame, k) ((frame) + (k) / p.across * p.stride * p.line + (k) % p.across * p.stride * c)
-
-static void gather(REAL *restrict rows, const REAL *restrict frame, Patches p, int64_t k, int64_t some, int c) {
-    for (int64_t t = 0; t < some; t++, k++)
-        for (int r = 0; r < 3; r++)
-            for (int j = 0; j < 3 * c; j += PIECE)
-                AT(rows + t * p.numbers + r * 3 * c + j) = AT(PATCH_AT(frame, k) + r * p.line + j);
+static void gather(REAL *restrict rows, const REAL *restrict x, Patches p, int64_t k, int64_t some, int relu) {
+    for (int64_t t = 0; t < some; t++)
+        for (int r = 0; r < 3; r++, rows += 3 * p.c) {
+            const Part in = part(p, k + t, r);
+            if (in.some < 3 * p.c) memset(rows, 0, 3 * p.c * sizeof *rows);
+            copy(rows + in.skip, x + in.at, in.some, relu);
+        }
 }
 
-static void scatter(REAL *restrict frame, const REAL *restrict rows, Patches p, int64_t k, int64_t some, int c) {
-    for (int64_t t = 0; t < some; t++, k++)
-        for (int r = 0; r < 3; r++)
-            for (int j = 0; j < 3 * c; j += PIECE)
-                AT(PATCH_AT(frame, k) + r * p.line + j) += AT(rows + t * p.numbers + r * 3 * c + j);
+static void scatter(REAL *restrict x, const REAL *restrict rows, Patches p, int64_t k, int64_t some) {
+    for (int64_t t = 0; t < some; t++)
+        for (int r = 0; r < 3; r++, rows += 3 * p.c) {
+            const Part in = part(p, k + t, r);
+            for (int64_t j = 0; j < in.some; j += PIECE) AT(x + in.at + j) += AT(rows + in.skip + j);
+        }
 }
 
 int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu, const REAL *x,
                const REAL *weight, REAL *y) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, c_out, stride);
-    REAL *u = workspace(p, most);
+    const Patches p = patches(h, w, c, stride);
+    const int64_t weights = p.numbers * c_out, size = BLOCK_ROWS * (p.numbers + c_out), rows = images * p.pixels;
+    REAL *u = aligned_alloc(64, (weights + most * size) * sizeof *u);
     if (!u) return 0;
     to_matrix(u, weight, s, 9, c, c_out, c_out, 1);
-#pragma omp parallel for num_threads(most) schedule(static)
-    for (int64_t b = 0; b < images; b++) {
-        REAL *frame = u + p.weights + omp_get_thread_num() * p.size, *rows = frame + p.frame;
-        REAL *found = rows + BLOCK_ROWS * p.numbers, *out = y + b * p.pixels * c_out;
-        for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
-        for (int64_t k = 0; k < p.pixels; k += BLOCK_ROWS) {
-            const int64_t some = p.pixels - k < BLOCK_ROWS ? p.pixels - k : BLOCK_ROWS;
-            gather(rows, frame, p, k, some, c);
-            multiply(some < BLOCK_ROWS ? found : out + k * c_out, rows, u, BLOCK_ROWS, p.numbers, c_out);
-            if (some < BLOCK_ROWS) memcpy(out + k * c_out, found, some * c_out * sizeof *y);
+#pragma omp parallel num_threads(most)
+    {
+        BEGIN
+        REAL *block = u + weights + i * size, *found = block + BLOCK_ROWS * p.numbers;
+        memset(block, 0, size * sizeof *block);
+        for (int64_t k = from; k < to; k += BLOCK_ROWS) {
+            const int64_t some = to - k < BLOCK_ROWS ? to - k : BLOCK_ROWS;
+            gather(block, x, p, k, some, relu);
+            multiply(some < BLOCK_ROWS ? found : y + k * c_out, block, u, BLOCK_ROWS, p.numbers, c_out);
+            if (some < BLOCK_ROWS) memcpy(y + k * c_out, found, some * c_out * sizeof *y);
         }
     }
     free(u);
@@ -70,27 +72,28 @@ int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s
 int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, const REAL *g,
                         const REAL *weight, const REAL *of, REAL *of_x) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, c_out, stride);
-    REAL *u = workspace(p, most);
+    const Patches p = patches(h, w, c, stride);
+    const int64_t weights = p.numbers * c_out, size = BLOCK_ROWS * (p.numbers + c_out), rows = images;
+    REAL *u = aligned_alloc(64, (weights + most * size) * sizeof *u);
     if (!u) return 0;
     to_matrix(u, weight, s, 9, c, c_out, 1, p.numbers);
-#pragma omp parallel for num_threads(most) schedule(static)
-    for (int64_t b = 0; b < images; b++) {
-        REAL *frame = u + p.weights + omp_get_thread_num() * p.size, *rows = frame + p.frame;
-        REAL *last = rows + BLOCK_ROWS * p.numbers;
-        memset(frame, 0, p.frame * sizeof *frame);
-        for (int64_t k = 0; k < p.pixels; k += BLOCK_ROWS) {
-            const int64_t some = p.pixels - k < BLOCK_ROWS ? p.pixels - k : BLOCK_ROWS;
-            const REAL *grad = g + (b * p.pixels + k) * c_out;
+#pragma omp parallel num_threads(most)
+    {
+        BEGIN
+        REAL *block = u + weights + i * size, *last = block + BLOCK_ROWS * p.numbers;
+        const int64_t end = to * p.pixels, image = h * w * c;
+        memset(last, 0, BLOCK_ROWS * c_out * sizeof *last);
+        memset(of_x + from * image, 0, (to - from) * image * sizeof *of_x);
+        for (int64_t k = from * p.pixels; k < end; k += BLOCK_ROWS) {
+            const int64_t some = end - k < BLOCK_ROWS ? end - k : BLOCK_ROWS;
+            const REAL *grad = g + k * c_out;
             if (some < BLOCK_ROWS) grad = memcpy(last, grad, some * c_out * sizeof *g);
-            multiply(rows, grad, u, BLOCK_ROWS, c_out, p.numbers);
-            scatter(frame, rows, p, k, some, c);
+            multiply(block, grad, u, BLOCK_ROWS, c_out, p.numbers);
+            scatter(of_x, block, p, k, some);
         }
-        for (int64_t r = 0; r < h; r++)
-            for (int64_t j = 0, at = (b * h + r) * w * c; j < w * c; j += PIECE) {
-                Piece found = AT(frame + (r + 1) * p.line + c + j);
-                AT(of_x + at + j) = of ? where_positive(AT(of + at + j), found) : found;
-            }
+        if (of)
+            for (int64_t j = from * image; j < to * image; j += PIECE)
+                AT(of_x + j) = where_positive(AT(of + j), AT(of_x + j));
     }
     free(u);
     return 1;
@@ -99,18 +102,19 @@ int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, 
 int strided3x3_of_weight(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu,
                          const REAL *x, const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, c_out, stride);
-    const int64_t size = p.weights + p.frame + PATCHES * p.numbers;
-    REAL *parts = calloc(most * size, sizeof *parts);
+    const Patches p = patches(h, w, c, stride);
+    const int64_t weights = p.numbers * c_out, size = weights + PATCHES * p.numbers, rows = images * p.pixels;
+    REAL *parts = aligned_alloc(64, most * size * sizeof *parts);
     if (!parts) return 0;
-#pragma omp parallel for num_threads(most) schedule(static)
-    for (int64_t b = 0; b < images; b++) {
-        REAL *own = parts + omp_get_thread_num() * size, *frame = own + p.weights, *rows = frame + p.frame;
-        for (int64_t r = 0; r < h; r++) copy(frame + (r + 1) * p.line + c, x + (b * h + r) * w * c, w * c, relu);
-        for (int64_t k = 0; k < p.pixels; k += PATCHES) {
-            const int64_t some = p.pixels - k < PATCHES ? p.pixels - k : PATCHES;
-            gather(rows, frame, p, k, some, c);
-            accumulate(own, rows, g + (b * p.pixels + k) * c_out, some, p.numbers, c_out);
+    memset(parts, 0, most * size * sizeof *parts);
+#pragma omp parallel num_threads(most)
+    {
+        BEGIN
+        REAL *own = parts + i * size, *block = own + weights;
+        for (int64_t k = from; k < to; k += PATCHES) {
+            const int64_t some = to - k < PATCHES ? to - k : PATCHES;
+            gather(block, x, p, k, some, relu);
+            accumulate(own, block, g + k * c_out, some, p.numbers, c_out);
         }
     }
     from_matrices(of_weight, parts, most, size, s, 9, c, c_out);
