@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from msgdas.native import use_native
-from msgdas.ops import dense, fused
+from msgdas.ops import dense, depthwise, fused
 
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
 
@@ -26,6 +26,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("no C compiler: kernels cannot be compiled here")
     monkeypatch.setattr(fused, "SIZE", 1)
     monkeypatch.setattr(dense, "PIXELS", 1)
+    monkeypatch.setattr(depthwise, "NATIVE_PIXELS", 1)
     use_native(use)
     yield use
     use_native(False)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgdas.native import Window, run
+from msgdas.native import Window, run, takes
 from msgdas.ops.backward import wanted
-from msgdas.ops.fused import fusible
 
 __all__ = ["DepthwiseConv2d"]
 
-PIXELS = 2**12  # of a batch, from which on it pays
+PIXELS = 2**12  # of a batch, from which on shifted products pay
+NATIVE_PIXELS = 2**7  # and the kernel
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -31,7 +31,8 @@ class DepthwiseConv2d(nn.Conv2d):
         super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.dilation[0] * (self.kernel_size[0] - 1) > 2 and torch.is_grad_enabled() and fusible(x):
+        wide = self.dilation[0] * (self.kernel_size[0] - 1) > 2
+        if wide and torch.is_grad_enabled() and takes(x, NATIVE_PIXELS * x.shape[1]):
             made: Tensor = _Native.apply(x, self.weight, self.stride[0], self.dilation[0])
             return made
         if self._pays(x) and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
