@@ -114,11 +114,28 @@ def mean_backward(
         leaves = [leaf for each in inputs for leaf in each] if inputs else None
         torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
     else:
+        parts = objective.parts if isinstance(objective, Parts) else [objective]
+        weights = list(net.parameters()) if inputs is None and len(subgraphs) * len(parts) > 1 else []
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
-                for part in objective.parts if isinstance(objective, Parts) else [objective]:
+                for part in parts:
+                    _gather_gradients(weights)
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
         reached = chain.from_iterable(inputs) if inputs else chain(net.parameters(), gates)
         torch._foreach_div_([leaf.grad for leaf in dict.fromkeys(reached) if leaf.grad is not None], scale)
+
+
+def _gather_gradients(weights: Sequence[Tensor]) -> None:
+    """Into one block of memory. Where a backward left them they lie between the maps that it has freed, and cut up the
+    room that the next path's maps would fit: on a CPU a peak of 1.1 times the memory of one path."""
+    grads = {weight: weight.grad for weight in weights if weight.grad is not None and weight.device.type == "cpu"}
+    for dtype in {grad.dtype for grad in grads.values()}:
+        those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}
+        block = torch.empty(sum(grad.numel() for grad in those.values()), dtype=dtype)
+        parts = torch.split(block, [grad.numel() for grad in those.values()])
+        places = [part.as_strided(g.shape, g.stride()) for part, g in zip(parts, those.values(), strict=True)]
+        torch._foreach_copy_(places, list(those.values()))
+        for weight, place in zip(those, places, strict=True):
+            weight.grad = place
