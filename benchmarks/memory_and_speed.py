@@ -34,13 +34,13 @@ TIMES = [
     *(Method(f"k{k}", "msgdas", {"k": k}) for k in KS),
     *(Method(f"k{k} taught", "msgdas", {"k": k, "guidance": 1.0, "hypergradient": None}) for k in KS),
 ]
-PICKED = {"guidance": 1.0, "gradient": "picked"}  # K alone differs between these, not the gradient: for target 4
+PICKED = {"k": 4, "guidance": 1.0, "gradient": "picked"}  # for target 4: the same paths, four or one a step
 MEMORY = {
     "plain": memory.PLAIN,
     "gdas": Method("gdas", "gdas"),
     "k1-probed": Method("k1-probed", "msgdas", {"k": 1, "guidance": 1.0}),
-    "k1-picked": Method("k1-picked", "msgdas", {"k": 1, **PICKED}),
-    "k4-picked": Method("k4-picked", "msgdas", {"k": 4, **PICKED}),
+    "k1-picked": Method("k1-picked", "msgdas", PICKED | {"one_by_one": True}),
+    "k4-picked": Method("k4-picked", "msgdas", PICKED),
     **{f"k{k}": Method(f"k{k}", "msgdas", {"k": k, "guidance": 1.0}) for k in KS[1:]},
     "multi-path": Method("multi-path", "darts"),
     "second-order": Method("second-order", "darts-2nd"),

@@ -23,8 +23,9 @@ from msgdas.alphas import Alphas
 from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.native import use_native
-from msgdas.samplers import SinglePath
+from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.search import Batch, Search
+from msgdas.subgraph import SubGraph
 
 __all__ = ["PLAIN", "measure", "peak"]
 
@@ -44,6 +45,8 @@ def measure(
     on_process: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
     """MiB of every method, by its text; `PLAIN` is random sub-graphs of the space, as plain networks.
+
+    A method of K sub-graphs with the option ``one_by_one`` runs one of them a step: with K = 1 the very paths of K.
 
     Args:
         repeats: processes per method, each of another seed.
@@ -74,7 +77,7 @@ def _in_a_process(setting: Setting, method: Method) -> float:
 def peak(setting: Setting, method: Method) -> float:
     """MiB that the steps of one configuration add; once, in a fresh process."""
     torch.manual_seed(setting.seed)
-    steps = _plain_steps(setting) if method == PLAIN else _steps(search_of(method, setting))
+    steps = _plain_steps(setting) if method == PLAIN else _steps(method, setting)
     before = 0.0
     for size in (2, setting.batch_size):
         train, valid = (batch(replace(setting, batch_size=size), method) for _ in range(2))
@@ -82,6 +85,25 @@ def peak(setting: Setting, method: Method) -> float:
         for step in steps:
             step(train, valid)
     return _peak(setting.device) - before
+
+
+class _OneByOne:
+    """The sub-graphs of a draw, one at a call: the draw is repeated until all of them were handed out."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self._next, self._before = sampler, 0, torch.Tensor()
+
+    def __call__(
+        self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None
+    ) -> list[SubGraph]:
+        generator = generator or torch.default_generator
+        if self._next:
+            generator.set_state(self._before)
+        self._before = generator.get_state()
+        drawn = self._sampler(alphas, tau=tau, generator=generator)
+        one = drawn[self._next]
+        self._next = (self._next + 1) % len(drawn)
+        return [one]
 
 
 def _plain_steps(setting: Setting) -> list[Step]:
@@ -95,15 +117,22 @@ def _plain_step(plain: Plain) -> Step:
     return lambda train, valid: plain.step(train)
 
 
-def _steps(search: Search) -> list[Step]:
+def _steps(method: Method, setting: Setting) -> list[Step]:
+    options = dict(method.options)
+    one_by_one = options.pop("one_by_one", False)
+    search = search_of(replace(method, options=options), setting)
+
     def step(train: Batch, valid: Batch) -> None:
         search.step(train, valid)
         search.done = 0
 
     with rewound(search), torch.no_grad():
         drawn = search.draw(search.sampler)
-    single = all(len(gate.active) == 1 for subgraph in drawn for gate in subgraph.values())
-    return [step] * (max(1, PATHS // len(drawn)) if single else STEPS)
+    if any(len(gate.active) > 1 for subgraph in drawn for gate in subgraph.values()):
+        return [step] * STEPS
+    if one_by_one:
+        search.sampler, search.weight_sampler = _OneByOne(search.sampler), _OneByOne(search.weight_sampler)
+    return [step] * (PATHS if one_by_one else max(1, PATHS // len(drawn)))
 
 
 def _begin(device: str) -> float:

@@ -13,7 +13,16 @@ from torch.optim import Optimizer
 from msgdas.alphas import Alphas
 from msgdas.subgraph import Others, SubGraph, cut, select
 
-__all__ = ["AlphaStep", "Hypergradient", "Parts", "added", "first_order", "mean_backward", "probed"]
+__all__ = [
+    "AlphaStep",
+    "Hypergradient",
+    "Parts",
+    "added",
+    "first_order",
+    "gather_gradients",
+    "mean_backward",
+    "probed",
+]
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def mean_backward(
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
                 for part in parts:
-                    _gather_gradients(weights)
+                    gather_gradients(weights)
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
@@ -127,9 +136,10 @@ def mean_backward(
         torch._foreach_div_([leaf.grad for leaf in dict.fromkeys(reached) if leaf.grad is not None], scale)
 
 
-def _gather_gradients(weights: Sequence[Tensor]) -> None:
-    """Into one block of memory. Where a backward left them they lie between the maps that it has freed, and cut up the
-    room that the next path's maps would fit: on a CPU a peak of 1.1 times the memory of one path."""
+def gather_gradients(weights: Sequence[Tensor]) -> None:
+    """Move them to one block of memory. Where a backward has left them they lie between the maps that it has freed, and
+    the next one's maps find no room of their size there: on a CPU the peak of several paths would be 1.1 times that of
+    one."""
     grads = {weight: weight.grad for weight in weights if weight.grad is not None and weight.device.type == "cpu"}
     for dtype in {grad.dtype for grad in grads.values()}:
         those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from msgdas.choice import Choice
 from msgdas.errors import InputError
-from msgdas.search.gradients import AlphaStep, mean_backward
+from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
 from msgdas.subgraph import SubGraph, cut, select
 
 __all__ = ["Unrolled"]
@@ -136,6 +136,7 @@ def _backward(
 ) -> list[Tensor | None]:
     """Gradients of the mean objective to ``inputs``, none of them left behind."""
     mean_backward(step.net, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
+    gather_gradients(inputs)
     found = [leaf.grad for leaf in inputs]
     for leaf in inputs:
         leaf.grad = None

@@ -25,6 +25,8 @@ SMALL = [
     "1",
     "--channels",
     "2",
+    "--cells",
+    "1",
     "--images",
     "64",
     "--batch-size",
@@ -158,7 +160,7 @@ def test_nas_bench_macro_with_its_own_table(tmp_path, capsys):
         "--reference",
         "2" * 8,
     ]
-    assert run("bench", "mbconv-macro", *arguments, *SMALL, "--out", tmp_path / "out") == 0
+    assert run("bench", "mbconv-macro", *arguments, *SMALL, "--cells", 8, "--out", tmp_path / "out") == 0
     assert_fits(capsys.readouterr().out)
     (result,) = read(tmp_path / "out/results.csv")
     assert float(result["table_accuracy"]) == entries[result["genotype"]]["mean_acc"]
