@@ -24,7 +24,7 @@ from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, rewou
 from msgdas.errors import InputError
 from msgdas.native import use_native
 from msgdas.samplers import Sampler, SinglePath
-from msgdas.search.search import Batch, Search
+from msgdas.search.search import Batch
 from msgdas.subgraph import SubGraph
 
 __all__ = ["PLAIN", "measure", "peak"]
@@ -93,9 +93,7 @@ class _OneByOne:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler, self._next, self._before = sampler, 0, torch.Tensor()
 
-    def __call__(
-        self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None
-    ) -> list[SubGraph]:
+    def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         generator = generator or torch.default_generator
         if self._next:
             generator.set_state(self._before)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from msgdas.bench import speed
+from msgdas.bench import memory, speed
 from msgdas.bench.naive import naive
 from msgdas.bench.rows import Earlier, Row, write_rows
 from msgdas.bench.speed import Method, Setting, plain_networks, search_of, supernet
@@ -129,6 +129,22 @@ def test_a_complete_csv_and_a_table_of_80_columns(tmp_path, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= 80
     assert [line.split()[0] for line in printed[2:12]] == ["plain", *texts]
+
+
+def test_one_by_one_the_paths_of_several_steps_are_the_same():
+    search = search_of(Method("k4", "msgdas", {"k": 4}), setting("darts"))
+
+    def drawn(steps):
+        pairs = [(search.draw(search.sampler), search.draw(search.weight_sampler)) for _ in range(steps)]
+        return [
+            [{name: gate.active for name, gate in one.items()} for each in part for one in each]
+            for part in zip(*pairs, strict=True)
+        ]
+
+    with speed.rewound(search):
+        together = drawn(3)
+    search.sampler, search.weight_sampler = memory._OneByOne(search.sampler), memory._OneByOne(search.weight_sampler)
+    assert drawn(12) == together
 
 
 def test_memory_is_in_the_table(tmp_path, capsys):
