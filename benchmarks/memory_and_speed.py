@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=20, help="of the timing")
+    parser.add_argument("--rounds", type=int, default=20, help="of the timing; 0: memory alone")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
@@ -141,7 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         use_native(args.native)
         earlier = Earlier.read(args.compare, where) if args.compare else None
-        rows = [*time_rows(setting, args.rounds, args.clock), *memory_rows(setting, args.memory, args.memory_repeats)]
+        times = time_rows(setting, args.rounds, args.clock) if args.rounds else ()
+        rows = [*times, *memory_rows(setting, args.memory, args.memory_repeats)]
         write_rows(args.out, rows, where)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
