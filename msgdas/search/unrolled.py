@@ -146,14 +146,13 @@ def _backward(
 @contextmanager
 def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float | Tensor) -> Iterator[None]:
     """Inside, the weights are ``w + by · move``; afterwards bit for bit what they were."""
-    before = [w.detach().clone() for w in weights]
-    with torch.no_grad():
-        for w, move in zip(weights, moves, strict=True):
-            if move is not None:
-                w.add_(by * move)
+    pairs = [(w.detach(), move) for w, move in zip(weights, moves, strict=True) if move is not None]
+    moved = [w for w, _ in pairs]
+    before = [w.clone() for w in moved]
+    if moved:
+        torch._foreach_add_(moved, torch._foreach_mul([move for _, move in pairs], by))
     try:
         yield
     finally:
-        with torch.no_grad():
-            for w, old in zip(weights, before, strict=True):
-                w.copy_(old)
+        if moved:
+            torch._foreach_copy_(moved, before)

@@ -25,8 +25,6 @@ SMALL = [
     "1",
     "--channels",
     "2",
-    "--cells",
-    "1",
     "--images",
     "64",
     "--batch-size",
@@ -160,7 +158,7 @@ def test_nas_bench_macro_with_its_own_table(tmp_path, capsys):
         "--reference",
         "2" * 8,
     ]
-    assert run("bench", "mbconv-macro", *arguments, *SMALL, "--cells", 8, "--out", tmp_path / "out") == 0
+    assert run("bench", "mbconv-macro", *arguments, *SMALL, "--out", tmp_path / "out") == 0
     assert_fits(capsys.readouterr().out)
     (result,) = read(tmp_path / "out/results.csv")
     assert float(result["table_accuracy"]) == entries[result["genotype"]]["mean_acc"]
@@ -190,7 +188,7 @@ def test_a_table_without_seconds_or_with_gaps(compared, table, tmp_path, capsys)
     assert read(out / "results.csv")[0]["table_accuracy"] == ""
 
 
-@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kill", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_stopped_and_gone_on_with(kill, compared, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(compared / "random", out / "random")  # one that is done, and one that is stopped

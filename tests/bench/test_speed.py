@@ -22,7 +22,7 @@ from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.spaces import SPACES
 from msgdas.subgraph import select
 
-TINY = ["--channels", "4", "--cells", "1", "--image-size", "8", "--batch-size", "4", "--rounds", "1"]
+TINY = ["--channels", "4", "--image-size", "8", "--batch-size", "4", "--rounds", "1"]
 CELLS = {"nasbench201": 1, "mbconv": 1, "mbconv-macro": 8}
 
 
