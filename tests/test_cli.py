@@ -296,6 +296,14 @@ def test_check(tmp_path, capsys):
     assert run("check", tmp_path / "nowhere") == 2
 
 
+def test_it_starts_without_what_only_some_commands_need():
+    """Each of them takes half a second or more to import."""
+    slow = {"matplotlib", "scipy", "sklearn", "torch._dynamo", "torchvision"}
+    code = f"import sys, msgdas.cli; print({slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
 def test_lists(capsys):
     assert run("spaces") == 0
     assert run("methods") == 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from msgdas.bench.found import Found, read_found
-from msgdas.bench.plot import draw, draw_skips
 from msgdas.bench.queue import QueueStopped, Task, base_memory, run_queue
 from msgdas.bench.specs import Spec
 from msgdas.bench.summary import (
@@ -132,6 +131,8 @@ def _write(out: Path, space: str, tasks: Sequence[Task], table: Table | None, re
     write_atomic(out / "epochs.csv", to_csv(epoch_rows(found, table)))
     write_atomic(out / "results.csv", to_csv(result_rows(found, table)))
     write_atomic(out / "summary.md", to_markdown(space, shown, _remarks(tasks, found)))
+    from msgdas.bench.plot import draw, draw_skips  # here: it takes half a second
+
     plots = {"skips": draw_skips(found)}
     if table:
         plots["plot"] = draw(found, table, ("reference", table.value(reference)) if reference else None)

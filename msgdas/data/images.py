@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
 from msgdas.data.augment import Augment
@@ -201,6 +200,8 @@ class DataSet:
         """Balanced weights of the classes for a loss, float32 ``(classes,)``: ``n / (classes · count)``, with ``n``
         training images, ``count`` of them in the class. A weight averaged over the images is 1."""
         labels = self.train.labels.numpy()
+        from sklearn.utils.class_weight import compute_class_weight  # here: it takes a second
+
         weights = compute_class_weight("balanced", classes=np.arange(self.num_classes), y=labels)
         return torch.from_numpy(weights).float()
 

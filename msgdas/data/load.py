@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -97,6 +96,8 @@ class _Found(NamedTuple):
 
 
 def _digits(fractions: dict[str, float], seed: int, how: Reading) -> _Found:
+    from sklearn.datasets import load_digits  # here: it takes a second
+
     bunch = load_digits()
     grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
     images, classes = Images(grey, torch.from_numpy(bunch.target).long()), tuple("0123456789")

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files
@@ -75,6 +74,7 @@ def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dic
     """
     if download:
         raise InputError("imagenet cannot be downloaded: get it from image-net.org and give --data-dir DIR with it")
+    datasets = _datasets()
     try:
         train, test = (datasets.ImageNet(folder, split=split) for split in ("train", "val"))
     except FAILURES:
@@ -87,8 +87,14 @@ def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dic
     return _distinct([names[0] for names in train.classes], train.wnids), files
 
 
+def _datasets() -> Any:
+    from torchvision import datasets  # here: it takes a second
+
+    return datasets
+
+
 def _archives() -> Sequence[str]:
-    return [archive for archive, _ in datasets.imagenet.ARCHIVE_META.values()]
+    return [archive for archive, _ in _datasets().imagenet.ARCHIVE_META.values()]
 
 
 def _distinct(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
@@ -97,21 +103,21 @@ def _distinct(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if counts[name] == 1 else f"{name} ({key})" for name, key in zip(names, keys))
 
 
-def _cifar(kind: Any) -> Callable[[Path, bool, bool], Part]:
+def _cifar(name: str) -> Callable[[Path, bool, bool], Part]:
     def read(folder: Path, train: bool, download: bool) -> Part:
-        data = kind(folder, train=train, download=download)
+        data = getattr(_datasets(), name)(folder, train=train, download=download)
         return Images(_pixels(data.data.transpose(0, 3, 1, 2)), torch.tensor(data.targets)), tuple(data.classes)
 
     return read
 
 
 def _svhn(folder: Path, train: bool, download: bool) -> Part:
-    data = datasets.SVHN(folder, split="train" if train else "test", download=download)
+    data = _datasets().SVHN(folder, split="train" if train else "test", download=download)
     return Images(_pixels(data.data), torch.from_numpy(data.labels)), tuple("0123456789")
 
 
 def _fashion_mnist(folder: Path, train: bool, download: bool) -> Part:
-    data = datasets.FashionMNIST(folder, train=train, download=download)
+    data = _datasets().FashionMNIST(folder, train=train, download=download)
     return Images(data.data[:, None], data.targets.long()), tuple(data.classes)
 
 
@@ -120,8 +126,8 @@ def _pixels(array: Any) -> Tensor:
 
 
 ARRAYS = {
-    "cifar10": Named(_cifar(datasets.CIFAR10), 32, Augment(crop=4, flip=True)),
-    "cifar100": Named(_cifar(datasets.CIFAR100), 32, Augment(crop=4, flip=True)),
+    "cifar10": Named(_cifar("CIFAR10"), 32, Augment(crop=4, flip=True)),
+    "cifar100": Named(_cifar("CIFAR100"), 32, Augment(crop=4, flip=True)),
     "svhn": Named(_svhn, 32, Augment(crop=4)),
     "fashion-mnist": Named(_fashion_mnist, 28, Augment(crop=4, flip=True)),
 }

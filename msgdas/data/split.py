@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
 from torch import Tensor
 
 from msgdas.errors import InputError
@@ -37,6 +36,8 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
         return {"train": torch.arange(len(labels))}
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     _refuse_small(counts, classes, 2 + len(fractions), f"split into train, {', '.join(fractions)}")
+    from sklearn.model_selection import train_test_split  # here: it takes a second
+
     rest, parts = np.arange(len(labels)), dict[str, Tensor]()
     for part, fraction in fractions.items():
         size = max(len(classes), round(len(rest) * fraction))
@@ -69,6 +70,8 @@ def split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     Args:
         labels: int64 ``(N,)``, each class twice or more; ``size`` is from the number of classes to ``N // 2``.
     """
+    from sklearn.model_selection import StratifiedShuffleSplit  # here: it takes a second
+
     splitter = StratifiedShuffleSplit(1, train_size=size, test_size=size, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
     others = np.setdiff1d(np.arange(len(labels)), np.concatenate([first, second]))

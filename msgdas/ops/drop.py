@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.ops import drop_block2d
 
 __all__ = ["DropBlockIdentity", "drop_block"]
 
@@ -19,6 +18,8 @@ def drop_block(x: Tensor, p: float, block: int = 3) -> Tensor:
         p: expected share of the map that is dropped.
         block: side of the blocks in pixels, at most the map's.
     """
+    from torchvision.ops import drop_block2d  # here: it takes a second
+
     return x * drop_block2d(x.new_ones(len(x), 1, *x.shape[2:]), p, block, training=True)
 
 

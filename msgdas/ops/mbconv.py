@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from msgdas.ops.norm import BatchNorm2d
 
 __all__ = ["InvertedResidual", "conv_norm_activation"]
 
-conv_norm_activation = partial(Conv2dNormActivation, norm_layer=BatchNorm2d)
+
+def conv_norm_activation(*args: Any, **options: Any) -> nn.Sequential:
+    """torchvision's `Conv2dNormActivation`, with our BatchNorm."""
+    from torchvision.ops import Conv2dNormActivation  # here: it takes a second
+
+    return Conv2dNormActivation(*args, norm_layer=BatchNorm2d, **options)
 
 
 class InvertedResidual(nn.Module):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo.exc import TorchDynamoException
 
 from msgdas.errors import InputError
 
@@ -21,6 +20,8 @@ def compiled(network: nn.Module) -> Callable[..., Any]:
     Raises:
         InputError: by the call, if there is something that cannot be compiled; it is never run uncompiled instead.
     """
+    from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
+
     forward = torch.compile(network, fullgraph=True)
 
     def run(*inputs: Any) -> Any:

@@ -8,10 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from msgdas.data import AnyImages, Batches, DataSet
 from msgdas.data.augment import Augment
@@ -104,6 +102,8 @@ class _Training:
     def __init__(
         self, network: nn.Module, recipe: Recipe, steps: int, weights: Tensor | None, *, compile: bool = False
     ) -> None:
+        from torchvision.ops import StochasticDepth  # here: it takes a second
+
         self._forward = compiled(network) if compile else network
         self.network, self.recipe, self.steps, self.weights = network, recipe, steps, weights
         self.optimizer = torch.optim.SGD(
@@ -184,6 +184,8 @@ def training_loss(output: Output, labels: Tensor, recipe: Recipe, weights: Tenso
 def measure(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
     """What `retrain` tells of the test part, from ``(N, classes)`` logits and ``(N,)`` labels."""
     predicted = logits.argmax(-1)
+    from sklearn.metrics import confusion_matrix  # here: it takes a second
+
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     per_class = {n: float(row[i] / row.sum()) for i, (n, row) in enumerate(zip(classes, confusion)) if row.sum()}
     found: Record = {"test_accuracy": _accuracy(predicted, labels)}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from msgdas.errors import InputError
 from msgdas.quiet import quiet
@@ -63,6 +62,8 @@ class CurvatureStop:
 def largest_eigenvalue(search: Search, batch: Batch) -> float:
     """The largest eigenvalue of ``∇²_a L`` of the super-net with gates ``softmax(a)`` on a batch, by Lanczos iteration
     over products of the Hessian with vectors (double backward; no trace is left)."""
+    from scipy.sparse.linalg import LinearOperator, eigsh  # here: it takes half a second
+
     x, labels = batch
     parameters = list(search.alphas.parameters())
     sizes = [p.numel() for p in parameters]

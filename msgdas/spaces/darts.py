@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.derive import top_edges
@@ -337,6 +336,8 @@ def network(
         form: ``"cifar"`` or ``"imagenet"``; default: by the image size (see `plan`).
         auxiliary: with an auxiliary head.
     """
+    from torchvision.ops import StochasticDepth  # here: it takes a second
+
     to_string(genotype)  # a genotype of another space is one line here
 
     def edge(label: str, source: int, kind: str, width: int) -> nn.Module:

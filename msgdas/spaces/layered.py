@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from msgdas.errors import InputError
 from msgdas.report.graph import CellGraph
@@ -78,6 +77,8 @@ class LayerNet(nn.Module):
         classes: int,
         activation: type[nn.Module],
     ) -> None:
+        from torchvision.ops import Conv2dNormActivation  # here: it takes a second
+
         super().__init__()
         self.space, self.stem = space, stem
         self.layers = nn.Sequential(*map(operation, layers))
