@@ -124,6 +124,8 @@ class _Told:
 
 
 def _write(out: Path, space: str, tasks: Sequence[Task], table: Table | None, reference: str | None) -> list[Part]:
+    from msgdas.bench.plot import draw, draw_skips  # here: it takes half a second
+
     found = _by_method(tasks)
     if not found:
         return []
@@ -131,8 +133,6 @@ def _write(out: Path, space: str, tasks: Sequence[Task], table: Table | None, re
     write_atomic(out / "epochs.csv", to_csv(epoch_rows(found, table)))
     write_atomic(out / "results.csv", to_csv(result_rows(found, table)))
     write_atomic(out / "summary.md", to_markdown(space, shown, _remarks(tasks, found)))
-    from msgdas.bench.plot import draw, draw_skips  # here: it takes half a second
-
     plots = {"skips": draw_skips(found)}
     if table:
         plots["plot"] = draw(found, table, ("reference", table.value(reference)) if reference else None)

@@ -199,9 +199,9 @@ class DataSet:
     def class_weights(self) -> Tensor:
         """Balanced weights of the classes for a loss, float32 ``(classes,)``: ``n / (classes · count)``, with ``n``
         training images, ``count`` of them in the class. A weight averaged over the images is 1."""
-        labels = self.train.labels.numpy()
         from sklearn.utils.class_weight import compute_class_weight  # here: it takes a second
 
+        labels = self.train.labels.numpy()
         weights = compute_class_weight("balanced", classes=np.arange(self.num_classes), y=labels)
         return torch.from_numpy(weights).float()
 

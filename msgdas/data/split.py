@@ -29,6 +29,8 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
     Raises:
         InputError: the fractions leave nothing, or a class is too small to be in every part and both halves of train.
     """
+    from sklearn.model_selection import train_test_split  # here: it takes a second
+
     if not all(0 < f < 1 for f in fractions.values()):
         shares = ", ".join(f"{part}_fraction={f}" for part, f in fractions.items())
         raise InputError(f"{shares}: use fractions above 0 and below 1")
@@ -36,8 +38,6 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
         return {"train": torch.arange(len(labels))}
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     _refuse_small(counts, classes, 2 + len(fractions), f"split into train, {', '.join(fractions)}")
-    from sklearn.model_selection import train_test_split  # here: it takes a second
-
     rest, parts = np.arange(len(labels)), dict[str, Tensor]()
     for part, fraction in fractions.items():
         size = max(len(classes), round(len(rest) * fraction))

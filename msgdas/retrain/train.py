@@ -183,9 +183,9 @@ def training_loss(output: Output, labels: Tensor, recipe: Recipe, weights: Tenso
 
 def measure(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
     """What `retrain` tells of the test part, from ``(N, classes)`` logits and ``(N,)`` labels."""
-    predicted = logits.argmax(-1)
     from sklearn.metrics import confusion_matrix  # here: it takes a second
 
+    predicted = logits.argmax(-1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     per_class = {n: float(row[i] / row.sum()) for i, (n, row) in enumerate(zip(classes, confusion)) if row.sum()}
     found: Record = {"test_accuracy": _accuracy(predicted, labels)}

@@ -140,7 +140,8 @@ def gather_gradients(weights: Sequence[Tensor]) -> None:
     """Move them to one block of memory. Where a backward has left them they lie between the maps that it has freed, and
     the next one's maps find no room of their size there: on a CPU the peak of several paths would be 1.1 times that of
     one."""
-    grads = {weight: weight.grad for weight in weights if weight.grad is not None and weight.device.type == "cpu"}
+    given = ((weight, weight.grad) for weight in weights if weight.device.type == "cpu")
+    grads = {weight: grad for weight, grad in given if grad is not None and grad.layout == torch.strided}
     for dtype in {grad.dtype for grad in grads.values()}:
         those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}
         block = torch.empty(sum(grad.numel() for grad in those.values()), dtype=dtype)
