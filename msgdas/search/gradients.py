@@ -102,12 +102,14 @@ def mean_backward(
     *,
     parallel: bool = False,
     inputs: Sequence[Sequence[Tensor]] | None = None,
+    weights: Sequence[Tensor] = (),
     scale: float = 1.0,
 ) -> None:
     """Backward of the mean objective of ``subgraphs``, one path alive at a time, or all ``parallel``.
 
     Args:
         inputs: per sub-graph the leaves that get a gradient; default: every parameter, and gates that are leaves.
+        weights: those whose gradients are gathered between the backwards (`gather_gradients`).
         scale: what the losses are multiplied with, and the gradients divided by afterwards.
     """
     share = len(subgraphs) / scale
@@ -123,11 +125,9 @@ def mean_backward(
         leaves = [leaf for each in inputs for leaf in each] if inputs else None
         torch.autograd.backward(torch.stack(losses).sum(), inputs=leaves)
     else:
-        parts = objective.parts if isinstance(objective, Parts) else [objective]
-        weights = list(net.parameters()) if inputs is None and len(subgraphs) * len(parts) > 1 else []
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
-                for part in parts:
+                for part in objective.parts if isinstance(objective, Parts) else [objective]:
                     gather_gradients(weights)
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
@@ -140,8 +140,11 @@ def gather_gradients(weights: Sequence[Tensor]) -> None:
     """Move them to one block of memory. Where a backward has left them they lie between the maps that it has freed, and
     the next one's maps find no room of their size there: on a CPU the peak of several paths would be 1.1 times that of
     one."""
-    given = ((weight, weight.grad) for weight in weights if weight.device.type == "cpu")
-    grads = {weight: grad for weight, grad in given if grad is not None and grad.layout == torch.strided}
+    grads = {
+        weight: weight.grad
+        for weight in weights
+        if weight.grad is not None and weight.device.type == "cpu" and weight.grad.layout == torch.strided
+    }
     for dtype in {grad.dtype for grad in grads.values()}:
         those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}
         block = torch.empty(sum(grad.numel() for grad in those.values()), dtype=dtype)

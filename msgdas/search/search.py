@@ -277,7 +277,14 @@ class Search:
         _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
         self._set_modules(at(self.drop, self.progress))
         objective = self._objective(batch, seen, "train", teacher)
-        mean_backward(self.net, subgraphs, objective, parallel=self.parallel, scale=self.scale.value)
+        mean_backward(
+            self.net,
+            subgraphs,
+            objective,
+            parallel=self.parallel,
+            weights=self._weights,
+            scale=self.scale.value,
+        )
         norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
         means, good = self._means(seen, subgraphs, {"weight_gradient": norm})
         if good:
