@@ -26,6 +26,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("no C compiler: kernels cannot be compiled here")
     monkeypatch.setattr(fused, "SIZE", 1)
     monkeypatch.setattr(dense, "PIXELS", 1)
+    monkeypatch.setattr(dense, "PAIRS", 2**20)
     monkeypatch.setattr(depthwise, "NATIVE_PIXELS", 1)
     use_native(use)
     yield use

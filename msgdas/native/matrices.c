@@ -4,16 +4,25 @@
 #define PIECE (int)(32 / sizeof(REAL))
 typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
-/* A block of a product that is kept in registers: so many rows of 64 bytes, or BLOCK_ROWS of one PIECE. */
+/* A block of a product that is kept in registers: so many rows of two Vectors, or BLOCK_ROWS of a Vector or a PIECE. */
+#define WIDE (2 * VECTOR)
 #define ROWS_OUT (BYTES == 64 ? 12 : 6)
 #define ROWS_IN (BYTES == 64 ? 8 : 4)
 #define BLOCK_ROWS 12 /* a multiple of ROWS_OUT */
 #define OUTER_ROWS 8 /* of ROWS_IN */
-#define WIDTH (int)(64 / sizeof(REAL))
+#define LINE (int)(64 / sizeof(REAL)) /* of the cache */
 #define INLINE static inline __attribute__((always_inline))
 #define AT(address) (*(Piece *)(address))
 
-/* A block of m = v u, and of u += v^T m, of n registers a row: v is rows x c_in, u c_in x c_out. */
+/* The matrix u of a product lies in panels, so that what a block reads lies side by side: WIDE columns, row after row,
+   then the next ones; of what is left first VECTOR and then PIECE columns. Where its row k and column j is: */
+INLINE int64_t in_panels(int64_t k, int64_t j, int64_t rows, int64_t columns) {
+    const int64_t width = j < columns / WIDE * WIDE ? WIDE : j < columns / VECTOR * VECTOR ? VECTOR : PIECE;
+    const int64_t begin = j / width * width;
+    return begin * rows + k * width + j - begin;
+}
+
+/* A block of m = v u, and of u += v^T m, of n registers a row: v is rows x c_in, m rows x c_out, u in a panel. */
 #define PRODUCTS(name, T, n, rows_out, rows_in)                                                                        \
     INLINE void name##_product(REAL *restrict m, const REAL *restrict v, const REAL *restrict u, int c_in,             \
                                int c_out) {                                                                            \
@@ -22,7 +31,7 @@ typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_al
             for (int i = 0; i < n; i++) s[t][i] = ((const T *)u)[i] * v[t * c_in];                                     \
         for (int k = 1; k < c_in; k++)                                                                                 \
             for (int t = 0; t < rows_out; t++)                                                                         \
-                for (int i = 0; i < n; i++) s[t][i] += ((const T *)(u + k * c_out))[i] * v[t * c_in + k];              \
+                for (int i = 0; i < n; i++) s[t][i] += ((const T *)u)[k * n + i] * v[t * c_in + k];                    \
         for (int t = 0; t < rows_out; t++)                                                                             \
             for (int i = 0; i < n; i++) ((T *)(m + t * c_out))[i] = s[t][i];                                           \
     }                                                                                                                  \
@@ -30,33 +39,40 @@ typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_al
                              int c_out) {                                                                              \
         T s[rows_in][n];                                                                                               \
         for (int k = 0; k < rows_in; k++)                                                                              \
-            for (int i = 0; i < n; i++) s[k][i] = ((const T *)(u + k * c_out))[i];                                     \
+            for (int i = 0; i < n; i++) s[k][i] = ((const T *)u)[k * n + i];                                           \
         for (int64_t t = 0; t < rows; t++)                                                                             \
             for (int k = 0; k < rows_in; k++)                                                                          \
                 for (int i = 0; i < n; i++) s[k][i] += ((const T *)(m + t * c_out))[i] * v[t * c_in + k];              \
         for (int k = 0; k < rows_in; k++)                                                                              \
-            for (int i = 0; i < n; i++) ((T *)(u + k * c_out))[i] = s[k][i];                                           \
+            for (int i = 0; i < n; i++) ((T *)u)[k * n + i] = s[k][i];                                                 \
     }
-PRODUCTS(wide, Vector, 64 / BYTES, ROWS_OUT, ROWS_IN)
+PRODUCTS(wide, Vector, 2, ROWS_OUT, ROWS_IN)
+PRODUCTS(single, Vector, 1, BLOCK_ROWS, OUTER_ROWS)
 PRODUCTS(narrow, Piece, 1, BLOCK_ROWS, OUTER_ROWS)
 
 /* m = v u; rows: what fills blocks of BLOCK_ROWS. */
 static void multiply(REAL *m, const REAL *v, const REAL *u, int64_t rows, int c_in, int c_out) {
     int j = 0;
-    for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int64_t t = 0; t < rows; t += ROWS_OUT) wide_product(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
-    for (; j < c_out; j += PIECE)
-        for (int64_t t = 0; t < rows; t += BLOCK_ROWS)
-            narrow_product(m + t * c_out + j, v + t * c_in, u + j, c_in, c_out);
+#define PANELS(name, width, some)                                                                                      \
+    for (; j + width <= c_out; j += width)                                                                             \
+        for (int64_t t = 0; t < rows; t += some)                                                                       \
+            name##_product(m + t * c_out + j, v + t * c_in, u + j * c_in, c_in, c_out);
+    PANELS(wide, WIDE, ROWS_OUT)
+    PANELS(single, VECTOR, BLOCK_ROWS)
+    PANELS(narrow, PIECE, BLOCK_ROWS)
+#undef PANELS
 }
 
 /* u += v^T m */
 static void accumulate(REAL *u, const REAL *v, const REAL *m, int64_t rows, int c_in, int c_out) {
     int j = 0;
-    for (; j + WIDTH <= c_out; j += WIDTH)
-        for (int k = 0; k < c_in; k += ROWS_IN) wide_outer(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
-    for (; j < c_out; j += PIECE)
-        for (int k = 0; k < c_in; k += OUTER_ROWS) narrow_outer(u + k * c_out + j, v + k, m + j, rows, c_in, c_out);
+#define PANELS(name, width, some)                                                                                      \
+    for (; j + width <= c_out; j += width)                                                                             \
+        for (int k = 0; k < c_in; k += some) name##_outer(u + j * c_in + k * width, v + k, m + j, rows, c_in, c_out);
+    PANELS(wide, WIDE, ROWS_IN)
+    PANELS(single, VECTOR, OUTER_ROWS)
+    PANELS(narrow, PIECE, OUTER_ROWS)
+#undef PANELS
 }
 
 /* Where the weight of tap t, of input channel k and output channel j is. */
@@ -74,23 +90,33 @@ static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int 
         for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
-/* A weight of so many taps as a matrix: numbers from one tap's channel of the input to the next, and of the output. */
-static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in, int c_out, int of_in, int of_out) {
-    for (int t = 0; t < taps; t++)
-        for (int k = 0; k < c_in; k++)
-            for (int j = 0; j < c_out; j++) u[(t * c_in + k) * of_in + j * of_out] = weight[WEIGHT_AT(t, k, j)];
+/* A weight of so many taps as a matrix, in panels: a row for each tap's channel of the input, a column for each channel
+   of the output; or turned. The threads share the work. */
+static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in, int c_out, int turned) {
+    const int64_t rows = turned ? c_out : taps * c_in, columns = turned ? taps * c_in : c_out;
+    const int64_t step = turned ? s.c_in : s.c_out;
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t q = 0; q < columns; q += PIECE) {
+            const int64_t in = turned ? q : r, out = turned ? r : q;
+            const REAL *from = weight + WEIGHT_AT(in / c_in, in % c_in, out);
+            REAL *to = u + in_panels(r, q, rows, columns);
+            for (int e = 0; e < PIECE; e++) to[e] = from[e * step];
+        }
 }
 
 /* And back: the sum of the threads' parts, which begin `size` numbers from each other. */
 static void from_matrices(REAL *weight, const REAL *parts, int threads, int64_t size, Strides s, int taps, int c_in,
                           int c_out) {
-    for (int t = 0; t < taps; t++)
-        for (int k = 0; k < c_in; k++)
-            for (int j = 0; j < c_out; j++) {
-                REAL sum = 0;
-                for (int i = 0; i < threads; i++) sum += parts[i * size + (t * c_in + k) * c_out + j];
-                weight[WEIGHT_AT(t, k, j)] = sum;
-            }
+    const int64_t rows = taps * c_in;
+#pragma omp barrier
+#pragma omp for schedule(static)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < c_out; j += PIECE) {
+            Piece sum = {0};
+            for (int i = 0; i < threads; i++) sum += AT(parts + i * size + in_panels(r, j, rows, c_out));
+            for (int e = 0; e < PIECE; e++) weight[WEIGHT_AT(r / c_in, r % c_in, j + e)] = sum[e];
+        }
 }
 
 /* y, of x or of its ReLU; of the weight the strides are given. If y is the gradient of a convolution of a ReLU, that was
@@ -102,12 +128,12 @@ int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
     const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
     REAL *u = aligned_alloc(64, (c_in * c_out + most * size) * sizeof *u);
     if (!u) return 0;
-    to_matrix(u, weight, s, 1, c_in, c_out, c_out, 1);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
         REAL *block = u + c_in * c_out + i * size, *found = block + of_x;
         memset(block, 0, size * sizeof *block);
+        to_matrix(u, weight, s, 1, c_in, c_out, 0);
         for (int64_t r = from; r < to; r++) {
             const int64_t some = pixels - r * BLOCK_ROWS < BLOCK_ROWS ? pixels - r * BLOCK_ROWS : BLOCK_ROWS;
             const int whole = some == BLOCK_ROWS;
@@ -131,18 +157,18 @@ int conv1x1_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
     const int64_t rows = images * h * w, size = c_in * c_out + ROWS * c_in;
     REAL *parts = aligned_alloc(64, most * size * sizeof *parts);
     if (!parts) return 0;
-    memset(parts, 0, most * size * sizeof *parts);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
         REAL *own = parts + i * size, *block = own + c_in * c_out;
+        memset(own, 0, c_in * c_out * sizeof *own);
         for (int64_t r = from; r < to; r += ROWS) {
             const int64_t some = to - r < ROWS ? to - r : ROWS;
             if (relu) copy(block, x + r * c_in, some * c_in, relu);
             accumulate(own, relu ? block : x + r * c_in, g + r * c_out, some, c_in, c_out);
         }
+        from_matrices(of_weight, parts, threads, size, s, 1, c_in, c_out);
     }
-    from_matrices(of_weight, parts, most, size, s, 1, c_in, c_out);
     free(parts);
     return 1;
 }

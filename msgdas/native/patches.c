@@ -51,12 +51,12 @@ int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s
     const int64_t weights = p.numbers * c_out, size = BLOCK_ROWS * (p.numbers + c_out), rows = images * p.pixels;
     REAL *u = aligned_alloc(64, (weights + most * size) * sizeof *u);
     if (!u) return 0;
-    to_matrix(u, weight, s, 9, c, c_out, c_out, 1);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
         REAL *block = u + weights + i * size, *found = block + BLOCK_ROWS * p.numbers;
         memset(block, 0, size * sizeof *block);
+        to_matrix(u, weight, s, 9, c, c_out, 0);
         for (int64_t k = from; k < to; k += BLOCK_ROWS) {
             const int64_t some = to - k < BLOCK_ROWS ? to - k : BLOCK_ROWS;
             gather(block, x, p, k, some, relu);
@@ -76,7 +76,6 @@ int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, 
     const int64_t weights = p.numbers * c_out, size = BLOCK_ROWS * (p.numbers + c_out), rows = images;
     REAL *u = aligned_alloc(64, (weights + most * size) * sizeof *u);
     if (!u) return 0;
-    to_matrix(u, weight, s, 9, c, c_out, 1, p.numbers);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
@@ -84,6 +83,7 @@ int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, 
         const int64_t end = to * p.pixels, image = h * w * c;
         memset(last, 0, BLOCK_ROWS * c_out * sizeof *last);
         memset(of_x + from * image, 0, (to - from) * image * sizeof *of_x);
+        to_matrix(u, weight, s, 9, c, c_out, 1);
         for (int64_t k = from * p.pixels; k < end; k += BLOCK_ROWS) {
             const int64_t some = end - k < BLOCK_ROWS ? end - k : BLOCK_ROWS;
             const REAL *grad = g + k * c_out;
@@ -106,18 +106,18 @@ int strided3x3_of_weight(int64_t images, int64_t h, int64_t w, int c, int c_out,
     const int64_t weights = p.numbers * c_out, size = weights + PATCHES * p.numbers, rows = images * p.pixels;
     REAL *parts = aligned_alloc(64, most * size * sizeof *parts);
     if (!parts) return 0;
-    memset(parts, 0, most * size * sizeof *parts);
 #pragma omp parallel num_threads(most)
     {
         BEGIN
         REAL *own = parts + i * size, *block = own + weights;
+        memset(own, 0, weights * sizeof *own);
         for (int64_t k = from; k < to; k += PATCHES) {
             const int64_t some = to - k < PATCHES ? to - k : PATCHES;
             gather(block, x, p, k, some, relu);
             accumulate(own, block, g + k * c_out, some, p.numbers, c_out);
         }
+        from_matrices(of_weight, parts, threads, size, s, 9, c, c_out);
     }
-    from_matrices(of_weight, parts, most, size, s, 9, c, c_out);
     free(parts);
     return 1;
 }

@@ -141,22 +141,24 @@ typedef struct {
     int64_t across, rows; /* tiles in a row of an image, rows of all images */
     int64_t strip, tiles; /* rows, and tiles with those that fill a block */
     int64_t of_in, of_out; /* numbers of a place of the input's and the output's tiles */
-    int64_t matrices; /* of the weight's, a place each */
+    int64_t matrix, matrices; /* of a place of the weight's, and of all */
     int64_t line_in, line_out; /* of a frame */
-    int64_t zeros, size; /* of a thread's frames, and of all that it needs: a multiple of WIDTH */
+    int64_t zeros, size; /* of a thread's frames, and of all that it needs: a multiple of LINE */
 } Plan;
 
 static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
-    Plan p = {.across = (w + 3) / 4, .rows = images * ((h + 3) / 4), .matrices = (int64_t)36 * c_in * c_out};
+    Plan p = {.across = (w + 3) / 4, .rows = images * ((h + 3) / 4)};
     p.strip = TILES / p.across;
     if (p.strip < 1) p.strip = 1;
     p.tiles = (p.strip * p.across + BLOCK_ROWS - 1) / BLOCK_ROWS * BLOCK_ROWS;
-    p.of_in = p.tiles * c_in + WIDTH; /* not a power of two: places would share their part of the cache */
-    p.of_out = p.tiles * c_out + WIDTH;
+    p.of_in = p.tiles * c_in + LINE; /* not a power of two: places would share their part of the cache */
+    p.of_out = p.tiles * c_out + LINE;
+    p.matrix = (int64_t)c_in * c_out + LINE;
+    p.matrices = 36 * p.matrix;
     p.line_in = (4 * p.across + 2) * c_in;
     p.line_out = 4 * p.across * c_out;
     p.zeros = 6 * p.line_in + 4 * p.line_out;
-    p.size = (p.zeros + 36 * (p.of_in + p.of_out) + WIDTH - 1) / WIDTH * WIDTH;
+    p.size = (p.zeros + 36 * (p.of_in + p.of_out) + LINE - 1) / LINE * LINE;
     return p;
 }
 
@@ -193,13 +195,12 @@ int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
                 for (int t = 0; t < 9; t++)
                     for (int e = 0; e < PIECE; e++) taps[t % 3][t / 3][e] = weight[WEIGHT_AT(t, k, j + e)];
                 BOTH(by_g, 3, 6, z, taps);
-                for (int t = 0; t < 36; t++) AT(u + ((int64_t)t * c_in + k) * c_out + j) = z[t / 6][t % 6];
+                for (int t = 0; t < 36; t++) AT(u + t * p.matrix + in_panels(k, j, c_in, c_out)) = z[t / 6][t % 6];
             }
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int t = 0; t < 36; t++)
-                multiply(m + t * p.of_out, v + t * p.of_in, u + (int64_t)t * c_in * c_out, some * p.across, c_in,
-                         c_out);
+                multiply(m + t * p.of_out, v + t * p.of_in, u + t * p.matrix, some * p.across, c_in, c_out);
             for (int64_t k = 0; k < some; k++) {
                 int64_t top = (r + k) % down * 4;
                 int64_t to = ((r + k) / down * h + top) * w * c_out;
@@ -218,12 +219,14 @@ int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
     const int most = omp_get_max_threads();
     const Plan p = plan(images, h, w, c_in, c_out);
     const int64_t rows = p.rows;
-    REAL *all = aligned_alloc(64, most * p.size * sizeof *all), *sums = calloc(most * p.matrices, sizeof *sums);
+    REAL *all = aligned_alloc(64, most * p.size * sizeof *all);
+    REAL *sums = aligned_alloc(64, most * p.matrices * sizeof *sums);
     if (!all || !sums) return free(all), free(sums), 0;
 #pragma omp parallel num_threads(most)
     {
         BEGIN_TILES
-        REAL *out = in + 6 * p.line_in;
+        REAL *out = in + 6 * p.line_in, *own = sums + i * p.matrices;
+        memset(own, 0, p.matrices * sizeof *own);
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int64_t k = 0; k < some; k++) {
@@ -231,8 +234,7 @@ int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
                 transform_output(m + k * p.across * c_out, p.of_out, out, p.line_out, p.across, c_out);
             }
             for (int t = 0; t < 36; t++)
-                accumulate(sums + i * p.matrices + (int64_t)t * c_in * c_out, v + t * p.of_in, m + t * p.of_out,
-                           some * p.across, c_in, c_out);
+                accumulate(own + t * p.matrix, v + t * p.of_in, m + t * p.of_out, some * p.across, c_in, c_out);
         }
 #pragma omp barrier
 #pragma omp for schedule(static)
@@ -241,7 +243,7 @@ int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
                 Piece z[6][6] = {0}, taps[3][3];
                 for (int t = 0; t < 36; t++)
                     for (int o = 0; o < threads; o++)
-                        z[t % 6][t / 6] += AT(sums + o * p.matrices + ((int64_t)t * c_in + k) * c_out + j);
+                        z[t % 6][t / 6] += AT(sums + o * p.matrices + t * p.matrix + in_panels(k, j, c_in, c_out));
                 BOTH(by_gt, 6, 3, taps, z);
                 for (int t = 0; t < 9; t++)
                     for (int e = 0; e < PIECE; e++) of_weight[WEIGHT_AT(t, k, j + e)] = taps[t / 3][t % 3][e];

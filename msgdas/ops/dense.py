@@ -15,6 +15,7 @@ __all__ = ["DenseConv2d"]
 
 PIXELS = 2**7  # of a batch, from which on they pay
 CHANNELS = 8  # of which they take multiples
+PAIRS = 8  # of channels in and out a pixel, up to which preparing a weight of 3 × 3 for its products pays
 
 
 class DenseConv2d(nn.Conv2d):
@@ -36,11 +37,12 @@ class DenseConv2d(nn.Conv2d):
 
     def has_kernel(self, x: Tensor) -> bool:
         """Whether one is in use and pays for ``x``."""
-        like = self.weight
+        like, wide = self.weight, self.kernel_size == (3, 3)
+        pixels = max(PIXELS, self.in_channels * self.out_channels // PAIRS) if wide else PIXELS
         return (
-            takes(x, PIXELS * self.in_channels)
+            takes(x, pixels * self.in_channels)
             and self.training
-            and (self.kernel_size == (3, 3) or (self.kernel_size, self.stride) == ((1, 1), (1, 1)))
+            and (wide or (self.kernel_size, self.stride) == ((1, 1), (1, 1)))
             and self.in_channels % CHANNELS == self.out_channels % CHANNELS == 0
             and (x.shape[1], x.dtype, x.device) == (self.in_channels, like.dtype, like.device)
         )
