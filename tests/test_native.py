@@ -210,6 +210,21 @@ def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+@pytest.mark.parametrize(("c_in", "c_out"), [(56, 24), (24, 56)])
+def test_columns_that_fill_no_vector_of_float32(kernel, stride, c_in, c_out):
+    """Of float64 eight columns fill one."""
+    conv, x = DenseConv2d(c_in, c_out, kernel, stride), a_map(c_in, 7, dtype=torch.float32)
+    y = conv.native(x)
+    grad = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, conv.weight), grad)
+    exact, weight = (t.detach().double().requires_grad_() for t in (x, conv.weight))
+    like = F.conv2d(exact, weight, None, stride, kernel // 2)
+    wanted = torch.autograd.grad(like, (exact, weight), grad.double())
+    for a, b in zip([y, *found], [like, *wanted], strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("kernel", "stride"), KERNELS)
 def test_second_derivatives_of_a_dense_convolution(kernel, stride, relu):
@@ -258,6 +273,15 @@ def test_winograd_rounds_as_a_direct_convolution_does():
 def test_other_dense_convolutions_are_left_to_pytorch(conv, x):
     assert not conv.has_kernel(x)
     assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
+
+
+def test_a_wide_weight_that_few_pixels_share_is_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(dense, "PAIRS", 8)
+    few, many = a_map(64, 8, dtype=torch.float32), a_map(64, 16, dtype=torch.float32)
+    for stride in (1, 2):
+        conv = DenseConv2d(64, 64, 3, stride)
+        assert (conv.has_kernel(few), conv.has_kernel(many)) == (False, True)
+    assert DenseConv2d(64, 64, 1).has_kernel(few)
 
 
 def test_a_dense_convolution_of_what_does_not_fit_says_what_pytorch_says():

@@ -15,7 +15,7 @@ __all__ = ["DenseConv2d"]
 
 PIXELS = 2**7  # of a batch, from which on they pay
 CHANNELS = 8  # of which they take multiples
-PAIRS = 8  # of channels in and out a pixel, up to which preparing a weight of 3 × 3 for its products pays
+PAIRS = 8  # of channels, in and out, for each pixel, up to which preparing a weight of 3 × 3 pays
 
 
 class DenseConv2d(nn.Conv2d):
@@ -23,7 +23,7 @@ class DenseConv2d(nn.Conv2d):
 
     With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, equal but
     for rounding. That of 3 × 3 and stride 1 is by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308), in 0.5 to
-    0.9 of the time of PyTorch's own; the others are faster on few pixels, and take the ReLU before them in
+    1.0 of the time of PyTorch's own; the others are faster on few pixels, and take the ReLU before them in
     (benchmarks/operations.py).
     """
 
@@ -38,9 +38,9 @@ class DenseConv2d(nn.Conv2d):
     def has_kernel(self, x: Tensor) -> bool:
         """Whether one is in use and pays for ``x``."""
         like, wide = self.weight, self.kernel_size == (3, 3)
-        pixels = max(PIXELS, self.in_channels * self.out_channels // PAIRS) if wide else PIXELS
+        pairs = self.in_channels * self.out_channels if wide else 0
         return (
-            takes(x, pixels * self.in_channels)
+            takes(x, max(PIXELS, pairs // PAIRS) * self.in_channels)
             and self.training
             and (wide or (self.kernel_size, self.stride) == ((1, 1), (1, 1)))
             and self.in_channels % CHANNELS == self.out_channels % CHANNELS == 0
