@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
-from msgdas.ops.fused import Summand, fused_sum, fusible
+from msgdas.ops.fused import Summand, fused_inner, fused_sum, fusible
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
 from msgdas.ops.weighted import alone, hooked, sharing, summand, weighted_norm, weighted_sum
@@ -264,7 +264,7 @@ class _Gated(torch.autograd.Function):
                 with torch.no_grad(), quiet(ctx.candidates), torch.autocast(*ctx.precision), sharing():
                     for j, x in zip(ctx.gate.probe, inputs, strict=True):
                         candidate = ctx.candidates[j]
-                        gates[j] = 0.0 if isinstance(candidate, Zero) else inner(grad, alone(candidate, x))
+                        gates[j] = 0.0 if isinstance(candidate, Zero) else fused_inner(grad, summand(candidate, x))
         return gates, grad, None, None, *(None for _ in inputs)
 
 

@@ -18,13 +18,13 @@ from msgdas.native import _kernels, native, use_native
 from msgdas.ops import BatchNorm2d, dense, fused, relu_conv_bn
 from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
-from msgdas.ops.fused import Statistics, Summand, fused_sum, fusible
+from msgdas.ops.fused import Statistics, Summand, fused_inner, fused_sum, fusible
 from msgdas.ops.weighted import alone, sharing
 from msgdas.runs import Run
 from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import select
+from msgdas.subgraph import cut, select
 
 pytestmark = pytest.mark.usefixtures("kernels")
 STATISTICS = Statistics(None, None, 0.1, 1e-5)
@@ -81,6 +81,29 @@ def test_a_sum_and_its_gradients_are_those_of_the_plain_one(channels, threads, w
     assert type(y.grad_fn).__name__ == "_SumBackward"
     for a, b in zip([y, *found], [like, *wanted], strict=True):
         assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 12, 64])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kind", range(7))
+def test_an_inner_product_is_that_with_the_plain_summand(channels, threads, kind):
+    summand = of_every_kind(channels)[kind]
+    grad = torch.randn(summand.x.shape, dtype=torch.float64)  # contiguous
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            found, wanted = fused_inner(grad, summand), (grad * plain(summand)).sum()
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(found, wanted, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("grad", [torch.randn(4, 1, 1, 1).double(), torch.randn(4, 4, 8, 8)])
+def test_an_inner_product_with_what_is_not_alike_is_left_to_pytorch(grad):
+    summand = Summand(a_map().detach(), None, STATISTICS)
+    wanted = (grad * plain(summand)).sum()
+    assert torch.allclose(fused_inner(grad, summand).double(), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_second_derivatives_are_right():
@@ -296,7 +319,7 @@ def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
     """Every candidate's BatchNorm, gate and addition in one pass: no BatchNorm of PyTorch's runs in them."""
     net = space.supernet(channels=4, cells=3, classes=3, image_size=16).to(memory_format=torch.channels_last)
     sizes = []
-    monkeypatch.setattr(fused, "_run", lambda k, y, terms, of=fused._run: (sizes.append(len(terms)), of(k, y, terms)))
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (sizes.append(len(given[2])), of(*given)))
     (subgraph,) = Softmax()(alphas_of(net).float())
     x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     with select(net, subgraph), torch.no_grad():
@@ -305,6 +328,25 @@ def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
     candidates = 4 if space is nasbench201 else 7  # that are not none
     for incoming in edges:
         assert sizes.count(incoming * candidates) == cells
+
+
+def test_probes_write_no_normalised_maps_and_find_the_same(monkeypatch):
+    net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(torch.float64, memory_format=torch.channels_last)
+    text = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+    subgraphs = Fixed(nasbench201.from_string(text))(alphas_of(net))
+    x = a_map(3, 16).detach()
+    unwritten, found = [], []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (unwritten.append(given[3] is None), of(*given)))
+    for use in (True, False):
+        use_native(use)
+        (leaf,), _ = cut(subgraphs, others="probed")
+        with select(net, leaf):
+            net(x).square().mean().backward()
+        found.append([gate.weights.grad for gate in leaf.values()])
+    cells, probed = 3, 1 + 2 + 1 + 2 + 2 + 1  # on each edge, of two convolutions that end with a BatchNorm
+    assert sum(unwritten) == cells * probed
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,8 @@ static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centr
     repeat(d, c, w);
 }
 
-/* out = sum over the terms. Statistics are written and running ones updated. Returns whether there was memory. */
+/* out = sum over the terms, unless it is 0. Statistics are written and running ones updated. Returns whether there was
+   memory. */
 int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count;
@@ -139,7 +140,7 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
             }
             repeat(shift, c, w);
         }
-        for (int64_t r = from; r < to; r += ROWS) {
+        for (int64_t r = out ? from : to; r < to; r += ROWS) {
             int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
             if (count == 1) scaled(out + at, MAP(terms[0].x) + at, a, shift, block, w);
             else combined(out + at, MAP(terms[0].x) + at, a, MAP(terms[1].x) + at, a + w, shift, block, w);

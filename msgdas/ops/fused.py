@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from msgdas.native import LANES, Term, run, takes
 from msgdas.ops.backward import wanted
+from msgdas.ops.sums import inner
 
-__all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
+__all__ = ["Statistics", "Summand", "fused_inner", "fused_sum", "fusible"]
 
 SIZE = 2**16  # numbers of a map, from which on it pays
 
@@ -78,6 +79,18 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
     return _forward(statistics, tensors)[0]
 
 
+def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
+    """``⟨grad, summand⟩``, not to be differentiated; a map that is normalised is not written."""
+    x, weight, statistics, gamma, beta = summand
+    if weight is not None or statistics is None or (grad.shape, grad.dtype) != (x.shape, x.dtype):
+        return inner(grad, _alone(summand))
+    found = x.new_empty(1, 2, x.shape[1])
+    terms = _terms([statistics], found, [x, None, gamma, beta])
+    _run("forward", x, terms, None)  # what it finds of the statistics is all
+    _run("backward", x, terms, grad.contiguous(memory_format=torch.channels_last))
+    return grad.new_tensor(terms[0].of_weight)
+
+
 def _alone(summand: Summand) -> Tensor:
     y = summand.x if summand.statistics is None else fused_sum([summand._replace(weight=None)])
     return y if summand.weight is None else summand.weight * y
@@ -112,13 +125,7 @@ def _forward(statistics: Sequence[Statistics | None], tensors: Sequence[Tensor |
     first = tensors[0]
     assert first is not None
     y, found = torch.empty_like(first), first.new_empty(len(statistics), 2, first.shape[1])
-    terms = _terms(statistics, found, tensors)
-    for term, each in zip(terms, statistics, strict=True):
-        if each is not None:
-            term.momentum, term.eps = each.momentum, each.eps
-            if each.mean is not None and each.var is not None:
-                term.running_mean, term.running_var = each.mean.data_ptr(), each.var.data_ptr()
-    _run("forward", y, terms)
+    _run("forward", first, _terms(statistics, found, tensors), y)
     return y, found
 
 
@@ -142,7 +149,7 @@ def _backward(
                 setattr(term, name, made.data_ptr())
         if each is None and not wants[weight]:
             term.x = 0  # nothing to multiply
-    _run("backward", grad, terms)
+    _run("backward", grad, terms, grad)
     for k, term in enumerate(terms):
         scalar = tensors[PARTS * k + 1]
         if wants[PARTS * k + 1] and scalar is not None:
@@ -158,15 +165,19 @@ def _terms(statistics: Sequence[Statistics | None], found: Tensor, tensors: Sequ
         term.x = 0 if x is None else x.data_ptr()
         term.weight = 1.0 if weight is None else weight.item()
         if each is not None:
+            term.momentum, term.eps = each.momentum, each.eps
+            if each.mean is not None and each.var is not None:
+                term.running_mean, term.running_var = each.mean.data_ptr(), each.var.data_ptr()
             term.stats = found.data_ptr() + k * size
             term.gamma = 0 if gamma is None else gamma.data_ptr()
             term.beta = 0 if beta is None else beta.data_ptr()
     return terms
 
 
-def _run(kernel: str, x: Tensor, terms: Any) -> None:
-    channels = x.shape[1]
-    run(kernel, x.dtype, x.numel() // channels, channels, len(terms), terms, x)
+def _run(kernel: str, like: Tensor, terms: Any, y: Tensor | None) -> None:
+    """``y``: the sum, or its gradient; a map as all are, such as ``like``."""
+    channels = like.shape[1]
+    run(kernel, like.dtype, like.numel() // channels, channels, len(terms), terms, y)
 
 
 def _differentiable(
