@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,18 +55,19 @@ class Unrolled:
     def _by_differences(
         self, step: AlphaStep, train: Objective, optimizer: Optimizer, leaves: list[SubGraph], gates: list[Tensor]
     ) -> None:
-        weights = [p for p in step.net.parameters() if p.requires_grad]
+        weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         rate = optimizer.param_groups[0]["lr"]
         virtual = _backward(step, leaves, train, weights)
-        moves = self._moves(weights, virtual, optimizer)
-        with _moved(weights, moves, -rate):
+        with _moved(weights, self._moves(weights, virtual, optimizer), -rate):
             found = _backward(step, leaves, step.objective, [*weights, *gates])
         towards, direct = found[: len(weights)], found[len(weights) :]
-        norm = nn.utils.get_total_norm([g for g in towards if g is not None])
-        epsilon = self.epsilon / norm.clamp_min(1e-12)
-        with _moved(weights, towards, epsilon):
+        reached = [g for g in towards if g is not None]
+        epsilon = self.epsilon / nn.utils.get_total_norm(reached).clamp_min(1e-12)
+        if reached:
+            torch._foreach_mul_(reached, epsilon)
+        with _moved(weights, towards, 1.0):
             ahead = _backward(step, leaves, train, gates)
-        with _moved(weights, towards, -epsilon):
+        with _moved(weights, towards, -1.0):
             behind = _backward(step, leaves, train, gates)
         for gate, g, plus, minus in zip(gates, direct, ahead, behind, strict=True):
             if g is not None and plus is not None and minus is not None:
@@ -98,18 +98,21 @@ class Unrolled:
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], optimizer: Optimizer
     ) -> list[Tensor | None]:
         """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
-        groups = {p: group for group in optimizer.param_groups for p in group["params"]}
-        return [
-            None if grad is None else self._move(p, grad, groups[p], optimizer.state.get(p, {}))
-            for p, grad in zip(weights, grads, strict=True)
-        ]
+        moves = {p: grad for p, grad in zip(weights, grads, strict=True) if grad is not None}
 
-    def _move(self, p: Tensor, grad: Tensor, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
-        if self.weight_decay:
-            grad = grad + settings["weight_decay"] * p
-        if self.momentum and state.get("momentum_buffer") is not None:
-            grad = grad + settings["momentum"] * state["momentum_buffer"]
-        return grad
+        def add(by: float, others: Mapping[Tensor, Tensor]) -> None:
+            if others:
+                sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
+                moves.update(zip(others, sums, strict=True))
+
+        for group in optimizer.param_groups:
+            those = [p for p in group["params"] if p in moves]
+            if self.weight_decay:
+                add(group["weight_decay"], {p: p.detach() for p in those})
+            if self.momentum:
+                kept = {p: optimizer.state.get(p, {}).get("momentum_buffer") for p in those}
+                add(group.get("momentum", 0.0), {p: buffer for p, buffer in kept.items() if buffer is not None})
+        return [moves.get(p) for p in weights]
 
 
 class _Objective(nn.Module):
@@ -144,13 +147,13 @@ def _backward(
 
 
 @contextmanager
-def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float | Tensor) -> Iterator[None]:
+def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float) -> Iterator[None]:
     """Inside, the weights are ``w + by · move``; afterwards bit for bit what they were."""
     pairs = [(w.detach(), move) for w, move in zip(weights, moves, strict=True) if move is not None]
     moved = [w for w, _ in pairs]
     before = [w.clone() for w in moved]
     if moved:
-        torch._foreach_add_(moved, torch._foreach_mul([move for _, move in pairs], by))
+        torch._foreach_add_(moved, [move for _, move in pairs], alpha=by)
     try:
         yield
     finally:
