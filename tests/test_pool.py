@@ -24,7 +24,8 @@ def plain(stride):
 @pytest.mark.parametrize("shape", [(2, 3, 6, 6), (2, 3, 7, 5), (1, 1, 1, 1), (2, 16, 2, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last):
+@pytest.mark.parametrize("kernels", [False, True], indirect=True)
+def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last, kernels):
     x = torch.randn(shape, dtype=torch.float64)
     x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
     y, like = AvgPool3x3(stride)(x), plain(stride)(x)
@@ -37,14 +38,34 @@ def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last)
 
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("stride", [1, 2])
-def test_second_derivatives_are_right(stride):
-    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("kernels", [False, True], indirect=True)
+def test_second_derivatives_are_right(stride, kernels):
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: AvgPool3x3(stride)(x).square(), x)
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_kernel_runs_forward_and_backward(kernels, threads, monkeypatch):
+    used = []
+    monkeypatch.setattr(pooling, "run", lambda *given, of=pooling.run: (used.append(given[0]), of(*given)))
+    x = torch.randn(5, 12, 9, 7).to(memory_format=torch.channels_last).requires_grad_()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y, like = AvgPool3x3()(x), plain(1)(x)
+        grad = torch.randn_like(y)
+        found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
+    finally:
+        torch.set_num_threads(before)
+    assert used == ["pool3x3"] * 2
+    torch.testing.assert_close(y, like, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["evaluation", "autocast", "half", "three dimensions", "few pixels"])
 def test_elsewhere_it_is_pytorchs_own(how, monkeypatch):
-    monkeypatch.setattr(pooling._ByConvolution, "apply", lambda *given: pytest.fail("not here"))
+    monkeypatch.setattr(pooling._Pooled, "apply", lambda *given: pytest.fail("not here"))
     pool, x = AvgPool3x3(), torch.randn(2, 3, 4, 4)
     if how != "few pixels":
         monkeypatch.setattr(pooling, "PIXELS", 0)

@@ -89,6 +89,7 @@ _KERNELS = {
     "forward": _SUM,
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *_MAPS * 5),
+    "pool3x3": (*[ctypes.c_int64] * 3, ctypes.c_int, *_INT, *_MAPS * 2),
     "conv1x1": (*_IMAGES, *_INT, *_MAPS * 4),
     "conv1x1_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
     "conv3x3": (*_IMAGES, *_INT, *_MAPS * 4),

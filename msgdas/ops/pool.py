@@ -9,25 +9,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msgdas.native import run, takes
+
 __all__ = ["AvgPool3x3"]
 
 PIXELS = 2**13  # of a batch, from which on a convolution pays
 LINE = 16  # channels of a cache line
+SIZE = 2**14  # numbers of a map, from which on the kernel pays
 
 
 class AvgPool3x3(nn.AvgPool2d):
     """Mean of the 3 × 3 pixels around one, of those that lie on the map: ``(B, C, H, W) → (B, C, ⌈H/stride⌉, …)``.
 
     In training on a CPU one of stride 1 is, for many pixels, a depthwise convolution with ones, in 0.2 to 0.8 of the
-    time of PyTorch's own pooling (benchmarks/operations.py), equal but for rounding. Elsewhere it is that one.
+    time of PyTorch's own pooling (benchmarks/operations.py), or with `msgdas.use_native` a compiled kernel's, in half
+    of that again; both equal but for rounding. Elsewhere it is PyTorch's.
     """
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__(3, stride, padding=1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == 1 and self.training and _pays(x):
-            output: Tensor = _ByConvolution.apply(x)
+        if self.stride == 1 and self.training and (takes(x, SIZE) or _pays(x)):
+            output: Tensor = _Pooled.apply(x)
             return output
         return super().forward(x)
 
@@ -38,14 +42,24 @@ def _pays(x: Tensor) -> bool:
     return known and x.numel() >= PIXELS * x.shape[1] and not torch.is_autocast_enabled("cpu")
 
 
-class _ByConvolution(torch.autograd.Function):
+class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _sums(x).mul_(_shares(*x.shape[1:], x.dtype))
+        return _by_kernel(x, turned=False) if takes(x, 0) else _sums(x).mul_(_shares(*x.shape[1:], x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
+        if takes(grad, 0) and not torch.is_grad_enabled():  # not to be differentiated again
+            return _by_kernel(grad, turned=True)
         return _sums(grad * _shares(*grad.shape[1:], grad.dtype))
+
+
+def _by_kernel(x: Tensor, *, turned: bool) -> Tensor:
+    """``turned``: the gradient of the input from that of the output."""
+    y = torch.empty_like(x)
+    images, channels, height, width = x.shape
+    run("pool3x3", x.dtype, images, height, width, channels, turned, x, y)
+    return y
 
 
 def _sums(x: Tensor) -> Tensor:

@@ -1,0 +1,35 @@
+/* Part of kernels.c: average pooling, 3 x 3, stride 1, "same" padding that does not count, and its backward: the mean is
+   a sum over three rows and over three columns, each times its share. */
+
+/* One over how many of pixel i and its neighbours there are, of n in a line. */
+static inline REAL share(int64_t i, int64_t n) { return (REAL)1 / (1 + (i > 0) + (i + 1 < n)); }
+
+/* y, of images of h x w; or if `turned`, of the gradient x of the output, that of the input. */
+int pool3x3(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL *x, REAL *y) {
+    const int most = omp_get_max_threads();
+    const int64_t rows = images * h, line = w * c, padded = line + 2 * c;
+    REAL *all = calloc((3 + most) * padded, sizeof *all);
+    if (!all) return 0;
+    REAL *zeros = all, *ones = zeros + padded, *across = ones + padded;
+    for (int64_t j = 0; j < line; j++) ones[j] = 1, across[j] = share(j / c, w);
+#pragma omp parallel num_threads(most)
+    {
+        BEGIN
+        REAL *sums = across + (1 + i) * padded + c; /* between zeros */
+        for (int64_t r = from; r < to; r++) {
+            const int64_t k = r % h;
+            const REAL *restrict mid = x + r * line, *restrict above = k ? mid - line : zeros;
+            const REAL *restrict below = k + 1 < h ? mid + line : zeros;
+            const REAL *restrict before = turned ? across : ones, *restrict after = turned ? ones : across;
+            const REAL own = share(k, h), up = turned ? share(k - 1, h) : 1, down = turned ? share(k + 1, h) : 1;
+            const REAL middle = turned ? own : 1, all_rows = turned ? 1 : own;
+            REAL *restrict out = y + r * line;
+            for (int64_t j = 0; j < line; j++)
+                sums[j] = (up * above[j] + middle * mid[j] + down * below[j]) * before[j];
+            for (int64_t j = 0; j < line; j++)
+                out[j] = (sums[j - c] + sums[j] + sums[j + c]) * (all_rows * after[j]);
+        }
+    }
+    free(all);
+    return 1;
+}
