@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.speed import Method, Plain, Setting, batch, plain_networks, search_of, supernet
+from msgdas.bench.subjects import Method, Plain, Setting, batch, plain_networks, search_of, supernet
 from msgdas.heap import keep_freed_memory
 from msgdas.retrain.compiled import compiled
 

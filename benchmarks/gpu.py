@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from msgdas.bench import memory, speed
+from msgdas.bench import memory, speed, subjects
 from msgdas.bench.rows import Row, write_rows
-from msgdas.bench.speed import Method, Plain, Setting
+from msgdas.bench.subjects import Method, Plain, Setting
 from msgdas.errors import InputError
 from msgdas.search.search import Search
 
@@ -54,10 +54,10 @@ class Subject:
     """A search on the GPU, and its steps."""
 
     def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.contiguous_format) -> None:
-        net = speed.supernet(setting).to(memory_format=layout)
-        self.search: Search = speed.search_of(method, setting, net)
+        net = subjects.supernet(setting).to(memory_format=layout)
+        self.search: Search = subjects.search_of(method, setting, net)
         self.train, self.valid = (
-            (x.contiguous(memory_format=layout), y) for x, y in [speed.batch(setting), speed.batch(setting)]
+            (x.contiguous(memory_format=layout), y) for x, y in [subjects.batch(setting), subjects.batch(setting)]
         )
 
     def weight(self) -> None:
@@ -70,9 +70,9 @@ class Subject:
 
 def plain_step(setting: Setting) -> Callable[[], None]:
     """A training step of the network of a random sub-graph."""
-    search = speed.search_of(Method("random", "random"), setting)
-    net, (kept,) = speed.plain_networks(search, search.sampler, search.net)
-    plain, batch = Plain(net, kept), speed.batch(setting)
+    search = subjects.search_of(Method("random", "random"), setting)
+    net, (kept,) = subjects.plain_networks(search, search.sampler, search.net)
+    plain, batch = Plain(net, kept), subjects.batch(setting)
     return lambda: plain.step(batch)
 
 

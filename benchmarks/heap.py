@@ -21,7 +21,8 @@ from rich.progress import track
 
 from msgdas.bench.memory import peak
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.speed import Method, Setting, in_turn
+from msgdas.bench.speed import in_turn
+from msgdas.bench.subjects import Method, Setting
 from msgdas.heap import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "heap.csv"

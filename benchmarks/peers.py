@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.speed import Method, Setting
+from msgdas.bench.subjects import CLASSES, LR, Method, Setting, batch, search_of
 from msgdas.errors import InputError
 from msgdas.heap import keep_freed_memory
 from msgdas.native import use_native
@@ -65,8 +65,8 @@ class Steps:
 def ours(setting: Setting, name: str, **options: Any) -> Steps:
     """A method of `msgdas.methods`."""
     method = Method(name, name, options)
-    search = speed.search_of(method, setting)
-    train, valid = speed.batch(setting), speed.batch(setting)
+    search = search_of(method, setting)
+    train, valid = batch(setting), batch(setting)
 
     def weight() -> None:
         search.step(train, None)
@@ -120,14 +120,14 @@ def darts_network(checkout: Path) -> Callable[[Setting, bool], Steps]:
     network, architect = official("--darts", checkout, "quark0/darts", "cnn", modules)
 
     def make(setting: Setting, second_order: bool) -> Steps:
-        net = network(setting.channels, speed.CLASSES, setting.cells, nn.CrossEntropyLoss()).train()
+        net = network(setting.channels, CLASSES, setting.cells, nn.CrossEntropyLoss()).train()
         settings = {"momentum": MOMENTUM, "weight_decay": 3e-4, "arch_learning_rate": 0.0, "arch_weight_decay": 1e-3}
         of_alphas = architect(net, SimpleNamespace(**settings))
-        of_weights = torch.optim.SGD(net.parameters(), speed.LR, momentum=MOMENTUM, weight_decay=3e-4)
+        of_weights = torch.optim.SGD(net.parameters(), LR, momentum=MOMENTUM, weight_decay=3e-4)
         train, valid = contiguous(setting), contiguous(setting)
         return Steps(
             lambda: weight_step(net, net, of_weights, train),
-            lambda: of_alphas.step(*train, *valid, speed.LR, of_weights, unrolled=second_order),
+            lambda: of_alphas.step(*train, *valid, LR, of_weights, unrolled=second_order),
         )
 
     return make
@@ -139,8 +139,8 @@ def gdas_network(checkout: Path) -> Callable[[Setting], Steps]:
     (network,) = official("--autodl", checkout, "D-X-Y/AutoDL-Projects", "", modules)
 
     def make(setting: Setting) -> Steps:
-        net = network(setting.channels, setting.cells, 4, speed.CLASSES, list(OPERATIONS), False, False).train()
-        of_weights = torch.optim.SGD(net.get_weights(), speed.LR, momentum=MOMENTUM, weight_decay=5e-4, nesterov=True)
+        net = network(setting.channels, setting.cells, 4, CLASSES, list(OPERATIONS), False, False).train()
+        of_weights = torch.optim.SGD(net.get_weights(), LR, momentum=MOMENTUM, weight_decay=5e-4, nesterov=True)
         of_alphas = torch.optim.Adam(net.get_alphas(), lr=0.0, betas=(0.5, 0.999), weight_decay=1e-3)
         train, valid = contiguous(setting), contiguous(setting)
         row_of = [net.edge2index[f"{target}<-{source}"] for source, target in EDGES]
@@ -185,7 +185,7 @@ def stay(anything: Any, *args: Any, **settings: Any) -> Any:
 
 def contiguous(setting: Setting) -> Batch:
     """A random batch in the layout of public code."""
-    x, labels = speed.batch(setting)
+    x, labels = batch(setting)
     return x.contiguous(), labels
 
 

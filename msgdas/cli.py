@@ -21,8 +21,9 @@ from msgdas import jobs
 from msgdas.bench.command import compare, find_reference, plan
 from msgdas.bench.queue import QueueStopped
 from msgdas.bench.specs import Spec, parse_methods, parse_seeds
-from msgdas.bench.speed import CLOCKS, Method, Setting, default_methods
+from msgdas.bench.speed import CLOCKS
 from msgdas.bench.speed_command import run as run_speed
+from msgdas.bench.subjects import Method, Setting, default_methods
 from msgdas.bench.tables import read_table
 from msgdas.check import check_folder, describe
 from msgdas.cost import count

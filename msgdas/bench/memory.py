@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.bench.speed import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
+from msgdas.bench.subjects import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.native import use_native
 from msgdas.samplers import Sampler, SinglePath

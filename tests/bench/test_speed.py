@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from msgdas.bench import memory, speed
+from msgdas.bench import memory, speed, subjects
 from msgdas.bench.naive import naive
 from msgdas.bench.rows import Earlier, Row, write_rows
-from msgdas.bench.speed import Method, Setting, plain_networks, search_of, supernet
+from msgdas.bench.subjects import Method, Setting, plain_networks, search_of, supernet
 from msgdas.choice import MixedOp
 from msgdas.cli import main
 from msgdas.discretize import discretize
@@ -72,7 +72,7 @@ def test_proxylessnas_runs_other_sub_graphs_in_its_two_steps():
 
 
 def test_the_naive_super_net_learns_the_same_alphas():
-    net, (x, labels) = supernet(setting("darts")), speed.batch(setting("darts"))
+    net, (x, labels) = supernet(setting("darts")), subjects.batch(setting("darts"))
     searches = darts(copy.deepcopy(net), alpha_lr=0.1), naive(copy.deepcopy(net), alpha_lr=0.1)
     for search in searches:
         search.alpha_step((x, labels), (x, labels))
@@ -107,7 +107,7 @@ def test_every_method_runs():
 
 
 def test_k_ends_at_the_candidates_of_the_smallest_choice():
-    texts = [method.text for method in speed.default_methods(setting("mbconv-macro"))]
+    texts = [method.text for method in subjects.default_methods(setting("mbconv-macro"))]
     assert texts == ["msgdas:k=1", "msgdas:k=2", "msgdas:k=3", "gdas", "proxylessnas", "darts", "darts-2nd"]
 
 
@@ -141,7 +141,7 @@ def test_one_by_one_the_paths_of_several_steps_are_the_same():
             for part in zip(*pairs, strict=True)
         ]
 
-    with speed.rewound(search):
+    with subjects.rewound(search):
         together = drawn(3)
     search.sampler, search.weight_sampler = memory._OneByOne(search.sampler), memory._OneByOne(search.weight_sampler)
     assert drawn(12) == together
@@ -262,7 +262,7 @@ def test_the_guard_sets_the_exit_code(factor, code, tmp_path, capsys):
 def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
     search = search_of(Method("random", "random"), setting(space))
     net, (kept,) = plain_networks(search, search.sampler, search.net)
-    ours, theirs = (speed.Plain(net, kept, pytorch=own).net for own in (False, True))
+    ours, theirs = (subjects.Plain(net, kept, pytorch=own).net for own in (False, True))
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(theirs(x), ours(x))
     written = {type(module) for module in theirs.modules() if type(module).__module__.startswith("msgdas.ops")}
