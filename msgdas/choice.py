@@ -85,13 +85,12 @@ class Choice(nn.Module):
         if gate is not None and len(active) > 1:
             if self.recompute and torch.is_grad_enabled():
                 return [Summand(self._weighted(inputs, gate))]
-            weights = gate.weights.unbind()
-            return [summand(self._candidate(i), inputs[i], weights[i]) for i in self._running(active)]
+            return [summand(self._candidate(i), inputs[i], gate.weights, i) for i in self._running(active)]
         if gate is not None and _learns(gate):
             (i,) = active
             if gate.probe or gate.added:
                 return [Summand(self._through_gate(i, inputs, gate))]
-            return [summand(self._candidate(i), inputs[i], gate.weights[i])]
+            return [summand(self._candidate(i), inputs[i], gate.weights, i)]
         return [each for i in self._running(active) for each in _summands(self._candidate(i), inputs[i])]
 
     def _candidate(self, i: int) -> nn.Module:

@@ -1,8 +1,9 @@
-"""What tests of gradients share: a small super-net, a batch, and the super-net written out without choices."""
+"""What tests share: a small super-net, a batch, the super-net written out without choices, maps for kernels."""
 
 from __future__ import annotations
 
 import copy
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -16,6 +17,21 @@ X, Y = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).doubl
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+@contextmanager
+def threads(number):
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def a_map(channels=4, side=8, *, dtype=torch.float64, centre=0.0):
+    x = torch.randn(4, channels, side, side, dtype=dtype) + centre
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
 def small_net(cells):

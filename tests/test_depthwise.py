@@ -79,3 +79,31 @@ def test_a_layer_far_from_the_input_of_a_backward_is_left_out(monkeypatch):
 def test_it_is_ours_where_that_pays(kernel, stride, dilation, batch, side, ours):
     y = DepthwiseConv2d(2, kernel, stride, dilation)(torch.randn(batch, 2, side, side))
     assert ("Dilated" in type(y.grad_fn).__name__) is ours
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("side", [6, 7])
+@pytest.mark.parametrize("channels", [4, 32, 48])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_gradients_of_the_kernels_are_those_of_conv2d(side, channels, kernel, stride, dilation):
+    conv = DepthwiseConv2d(channels, kernel, stride, dilation).double()
+    x = torch.randn(8, channels, side, side, dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    y = conv(x)
+    like = F.conv2d(x, conv.weight, None, stride, conv.padding, dilation, channels)
+    assert torch.equal(y, like)
+    assert type(y.grad_fn).__name__ == ("_NativeBackward" if kernel > 3 or dilation > 1 else "ConvolutionBackward0")
+    grad = torch.randn_like(y)
+    wanted = torch.autograd.grad(like, (x, conv.weight), grad)
+    for a, b in zip(torch.autograd.grad(y, (x, conv.weight), grad), wanted, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_second_derivatives_of_the_kernels_are_right():
+    conv = DepthwiseConv2d(2, 3, dilation=2).double()
+    x = torch.randn(4, 2, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    assert torch.autograd.gradcheck(conv, x)
+    assert torch.autograd.gradgradcheck(conv, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference import threads
 from torch import nn
 from torch.nn import functional as F
 
@@ -45,19 +46,15 @@ def test_second_derivatives_are_right(stride, kernels):
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize("threads", [1, 3])
-def test_the_kernel_runs_forward_and_backward(kernels, threads, monkeypatch):
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_kernel_runs_forward_and_backward(kernels, number, monkeypatch):
     used = []
     monkeypatch.setattr(pooling, "run", lambda *given, of=pooling.run: (used.append(given[0]), of(*given)))
     x = torch.randn(5, 12, 9, 7).to(memory_format=torch.channels_last).requires_grad_()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with threads(number):
         y, like = AvgPool3x3()(x), plain(1)(x)
         grad = torch.randn_like(y)
         found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
-    finally:
-        torch.set_num_threads(before)
     assert used == ["pool3x3"] * 2
     torch.testing.assert_close(y, like, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)

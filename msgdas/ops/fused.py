@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import reduce
-from itertools import count
 from operator import add
 from typing import Any, NamedTuple
 
@@ -39,7 +38,7 @@ class Summand(NamedTuple):
 
     Attributes:
         x: ``(B, C, H, W)``.
-        weight: a scalar; None: 1.
+        weight: a scalar, or the weights ``(O,)`` of a gate, of which it is the ``i``-th; None: 1.
         gamma, beta: ``(C,)``; None: 1 and 0.
     """
 
@@ -48,8 +47,10 @@ class Summand(NamedTuple):
     statistics: Statistics | None = None
     gamma: Tensor | None = None
     beta: Tensor | None = None
+    i: int = 0
 
 
+Constants = Sequence[tuple[Statistics | None, int]]  # of each summand: statistics and i
 PARTS = 4  # tensors of a summand: x, weight, gamma, beta
 
 
@@ -70,22 +71,23 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
     if not all(fusible(each.x) and (each.x.shape, each.x.dtype) == (first.x.shape, first.x.dtype) for each in summands):
         return reduce(add, map(_alone, summands))
     tensors = [tensor for each in summands for tensor in (each.x, each.weight, each.gamma, each.beta)]
-    statistics = [each.statistics for each in summands]
+    constants = [(each.statistics, each.i) for each in summands]
     if torch.is_grad_enabled():
-        numbers = count()
-        places = [None if tensor is None else next(numbers) for tensor in tensors]  # autograd counts no others
-        output: Tensor = _Sum.apply(*(tensor for tensor in tensors if tensor is not None), statistics, places)
+        present = {id(tensor): tensor for tensor in tensors if tensor is not None}  # once each, and no None
+        numbers = {key: place for place, key in enumerate(present)}
+        places = [None if tensor is None else numbers[id(tensor)] for tensor in tensors]
+        output: Tensor = _Sum.apply(*present.values(), constants, places)
         return output
-    return _forward(statistics, tensors)[0]
+    return _forward(constants, tensors)[0]
 
 
 def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
     """``⟨grad, summand⟩``, not to be differentiated; a map that is normalised is not written."""
-    x, weight, statistics, gamma, beta = summand
+    x, weight, statistics, gamma, beta, _ = summand
     if weight is not None or statistics is None or (grad.shape, grad.dtype) != (x.shape, x.dtype):
         return inner(grad, _alone(summand))
     found = x.new_empty(1, 2, x.shape[1])
-    terms = _terms([statistics], found, [x, None, gamma, beta])
+    terms = _terms([(statistics, 0)], found, [x, None, gamma, beta])
     _run("forward", x, terms, None)  # what it finds of the statistics is all
     _run("backward", x, terms, grad.contiguous(memory_format=torch.channels_last))
     return grad.new_tensor(terms[0].of_weight)
@@ -93,81 +95,97 @@ def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
 
 def _alone(summand: Summand) -> Tensor:
     y = summand.x if summand.statistics is None else fused_sum([summand._replace(weight=None)])
-    return y if summand.weight is None else summand.weight * y
+    return y if summand.weight is None else _scalar(summand.weight, summand.i) * y
+
+
+def _scalar(weight: Tensor, i: int) -> Tensor:
+    return weight[i] if weight.dim() else weight
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *present, statistics, places = args
+        *present, constants, places = args
         tensors = [None if place is None else present[place] for place in places]
-        y, ctx.found = _forward(statistics, tensors)
-        for k, each in enumerate(statistics):
+        y, ctx.found = _forward(constants, tensors)
+        for k, (statistics, _) in enumerate(constants):
             weight = places[PARTS * k + 1]
-            if each is None and (weight is None or not ctx.needs_input_grad[weight]):
+            if statistics is None and (weight is None or not ctx.needs_input_grad[weight]):
                 tensors[PARTS * k] = None  # the gradient does not depend on it
         ctx.save_for_backward(*tensors)
-        ctx.statistics, ctx.places = statistics, places
+        ctx.constants, ctx.places = constants, places
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        wants = [place is not None and wanted(ctx, place) for place in ctx.places]
+        count = len(ctx.needs_input_grad) - 2
+        wanting = [wanted(ctx, place) for place in range(count)]
+        wants = [place is not None and wanting[place] for place in ctx.places]
         if torch.is_grad_enabled():  # to be differentiated again
-            grads = _differentiable(grad, ctx.statistics, ctx.saved_tensors, wants)
+            grads = _differentiable(grad, ctx.constants, ctx.saved_tensors, wants)
         else:
-            grads = _backward(grad, ctx.statistics, ctx.found, ctx.saved_tensors, wants)
-        return *(grad for grad, place in zip(grads, ctx.places, strict=True) if place is not None), None, None
+            grads = _backward(grad, ctx.constants, ctx.found, ctx.saved_tensors, ctx.places, wants)
+        sums: list[Tensor | None] = [None] * count
+        for place, found in zip(ctx.places, grads, strict=True):
+            if place is not None and found is not None:
+                before = sums[place]
+                sums[place] = found if before is None else before + found
+        return *sums, None, None
 
 
-def _forward(statistics: Sequence[Statistics | None], tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+def _forward(constants: Constants, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
     """The sum, and ``(K, 2, C)``: mean and 1 / standard deviation of those that are normalised."""
     first = tensors[0]
     assert first is not None
-    y, found = torch.empty_like(first), first.new_empty(len(statistics), 2, first.shape[1])
-    _run("forward", first, _terms(statistics, found, tensors), y)
+    y, found = torch.empty_like(first), first.new_empty(len(constants), 2, first.shape[1])
+    _run("forward", first, _terms(constants, found, tensors), y)
     return y, found
 
 
 def _backward(
     grad: Tensor,
-    statistics: Sequence[Statistics | None],
+    constants: Constants,
     found: Tensor,
     tensors: Sequence[Tensor | None],
+    places: Sequence[int | None],
     wants: Sequence[bool],
 ) -> list[Tensor | None]:
+    """The gradients that are wanted; that of a gate's weights once, for all of its summands."""
     grad = grad.contiguous(memory_format=torch.channels_last)
-    terms = _terms(statistics, found, tensors)
+    terms = _terms(constants, found, tensors)
     grads: list[Tensor | None] = [None] * len(tensors)
-    for k, (term, each) in enumerate(zip(terms, statistics, strict=True)):
+    for k, (term, (statistics, _)) in enumerate(zip(terms, constants, strict=True)):
         x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
         for i, name, like in ((x, "of_x", grad), (gamma, "of_gamma", found[0, 0]), (beta, "of_beta", found[0, 0])):
-            if i == x and each is None and term.weight == 1.0:
+            if i == x and statistics is None and term.weight == 1.0:
                 grads[i] = grad if wants[i] else None
             elif wants[i]:
                 made = grads[i] = torch.empty_like(like)
                 setattr(term, name, made.data_ptr())
-        if each is None and not wants[weight]:
+        if statistics is None and not wants[weight]:
             term.x = 0  # nothing to multiply
     _run("backward", grad, terms, grad)
-    for k, term in enumerate(terms):
-        scalar = tensors[PARTS * k + 1]
-        if wants[PARTS * k + 1] and scalar is not None:
-            grads[PARTS * k + 1] = torch.full_like(scalar, term.of_weight)
+    of_gates: dict[int | None, tuple[int, Tensor, list[float]]] = {}
+    for k, (term, (_, i)) in enumerate(zip(terms, constants, strict=True)):
+        at, weights = PARTS * k + 1, tensors[PARTS * k + 1]
+        if weights is not None and wants[at]:
+            of_gates.setdefault(places[at], (at, weights, [0.0] * weights.numel()))[2][i] += term.of_weight
+    for at, weights, numbers in of_gates.values():
+        grads[at] = weights.new_tensor(numbers).view(weights.shape)
     return grads
 
 
-def _terms(statistics: Sequence[Statistics | None], found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
+def _terms(constants: Constants, found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
     """The summands as the kernels read them."""
-    terms, size = (Term * len(statistics))(), found.element_size() * found[0].numel()
-    for k, (term, each) in enumerate(zip(terms, statistics, strict=True)):
+    terms, size = (Term * len(constants))(), found.element_size() * found[0].numel()
+    for k, (term, (statistics, i)) in enumerate(zip(terms, constants, strict=True)):
         x, weight, gamma, beta = tensors[PARTS * k : PARTS * (k + 1)]
         term.x = 0 if x is None else x.data_ptr()
-        term.weight = 1.0 if weight is None else weight.item()
-        if each is not None:
-            term.momentum, term.eps = each.momentum, each.eps
-            if each.mean is not None and each.var is not None:
-                term.running_mean, term.running_var = each.mean.data_ptr(), each.var.data_ptr()
+        term.weight = 1.0 if weight is None else _scalar(weight, i).item()
+        if statistics is not None:
+            term.momentum, term.eps = statistics.momentum, statistics.eps
+            if statistics.mean is not None and statistics.var is not None:
+                term.running_mean, term.running_var = statistics.mean.data_ptr(), statistics.var.data_ptr()
             term.stats = found.data_ptr() + k * size
             term.gamma = 0 if gamma is None else gamma.data_ptr()
             term.beta = 0 if beta is None else beta.data_ptr()
@@ -181,19 +199,19 @@ def _run(kernel: str, like: Tensor, terms: Any, y: Tensor | None) -> None:
 
 
 def _differentiable(
-    grad: Tensor, statistics: Sequence[Statistics | None], tensors: Sequence[Tensor | None], wants: Sequence[bool]
+    grad: Tensor, constants: Constants, tensors: Sequence[Tensor | None], wants: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients by PyTorch's own operations."""
     grads: list[Tensor | None] = [None] * len(tensors)
-    for k, each in enumerate(statistics):
+    for k, (statistics, i) in enumerate(constants):
         x, weight, gamma, beta = parts = tensors[PARTS * k : PARTS * (k + 1)]
         if x is None:
-            grads[PARTS * k] = grad if weight is None else grad * weight
+            grads[PARTS * k] = grad if weight is None else grad * _scalar(weight, i)
             continue
-        y = x if each is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, each.eps)
-        y = y if weight is None else weight * y
-        wanting = {PARTS * k + i: part for i, part in enumerate(parts) if part is not None and wants[PARTS * k + i]}
+        y = x if statistics is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, statistics.eps)
+        y = y if weight is None else _scalar(weight, i) * y
+        wanting = {PARTS * k + j: part for j, part in enumerate(parts) if part is not None and wants[PARTS * k + j]}
         found = torch.autograd.grad(y, list(wanting.values()), grad, create_graph=True) if wanting else ()
-        for i, one in zip(wanting, found, strict=True):
-            grads[i] = one
+        for place, one in zip(wanting, found, strict=True):
+            grads[place] = one
     return grads

@@ -83,16 +83,16 @@ def weighted_sum(terms: Iterable[tuple[nn.Module, Tensor, Tensor]]) -> Tensor:
     return result
 
 
-def summand(candidate: nn.Module, x: Tensor, weight: Tensor | None = None) -> Summand:
-    """``weight · candidate(x)``, the BatchNorm at its end left to `fused_sum`."""
+def summand(candidate: nn.Module, x: Tensor, weight: Tensor | None = None, i: int = 0) -> Summand:
+    """``weight · candidate(x)``, the BatchNorm at its end left to `fused_sum`; weight and ``i`` as there."""
     layers, norm = _layers_and_norm(candidate)
     if norm is None:
-        return Summand(alone(candidate, x), weight)
+        return Summand(alone(candidate, x), weight, i=i)
     y = _in_a_row(layers, x)
     if not fusible(y, norm.weight, norm.bias, norm.running_mean, norm.running_var):
-        return Summand(norm(y), weight)
+        return Summand(norm(y), weight, i=i)
     statistics = Statistics(*running(norm), norm.momentum or 0.0, norm.eps)
-    return Summand(y, weight, statistics, norm.weight, norm.bias)
+    return Summand(y, weight, statistics, norm.weight, norm.bias, i)
 
 
 def _term(candidate: nn.Module, x: Tensor, weight: Tensor) -> tuple[Callable[[], Tensor], Tensor | None]:

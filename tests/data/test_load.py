@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reference import threads
 
 from msgdas.data import Augment, load_data
 from msgdas.errors import InputError
@@ -232,11 +233,8 @@ def test_std_is_not_zero(tmp_path):
 def test_as_many_threads_as_torch_give_the_same(tmp_path):
     fill(tmp_path, 80)
     one = load_data(tmp_path)
-    torch.set_num_threads(3)
-    try:
+    with threads(3):
         three = load_data(tmp_path)
-    finally:
-        torch.set_num_threads(1)
     assert torch.equal(one.train.pixels, three.train.pixels)
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
+from reference import threads
 
 from msgdas import InputError, load_data
 from msgdas.data import Augment, Batches, ImageFiles, Images
@@ -152,11 +153,8 @@ class Spy(ImageFiles):
 def test_workers_use_one_thread_each():
     images = Spy.of([("x", 0)] * 6, 2, 1, workers=2)
     half = torch.full((2,), 0.5)
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         found = torch.cat([x for x, _ in Batches(images, 1, mean=0 * half, std=half, shuffle=False).epoch(0)])
-    finally:
-        torch.set_num_threads(1)
     found = (found[:, :, 0, 0] * 255 / 2).round()
     assert found[:, 0].tolist() == [1] * 6
     assert len(found[:, 1].unique()) == 2

@@ -1,0 +1,119 @@
+"""Dense convolutions by the compiled kernels are PyTorch's, forward and backward, where they pay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import a_map, threads
+from torch import nn
+from torch.nn import functional as F
+
+from msgdas.ops import dense, relu_conv_bn
+from msgdas.ops.dense import DenseConv2d
+from msgdas.ops.weighted import alone, sharing
+
+pytestmark = pytest.mark.usefixtures("kernels")
+KERNELS = [(1, 1), (3, 1), (3, 2), (3, 3)]  # sides and strides of dense convolutions that have kernels
+
+
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+@pytest.mark.parametrize(("c_in", "c_out", "height", "width"), [(8, 8, 1, 1), (8, 24, 7, 5), (40, 16, 9, 14)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
+    kernel, stride, c_in, c_out, height, width, relu, number
+):
+    conv = DenseConv2d(c_in, c_out, kernel, stride).double()
+    x = torch.randn(4, c_in, height, width, dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    assert conv.has_kernel(x)
+    with threads(number):
+        y = conv.native(x, relu=True) if relu else conv(x)
+        grad = torch.randn_like(y)
+        found = torch.autograd.grad(y, (x, conv.weight), grad)
+    assert type(y.grad_fn).__name__ == "_NativeBackward"
+    like = F.conv2d(x.relu() if relu else x, conv.weight, None, stride, kernel // 2)
+    wanted = torch.autograd.grad(like, (x, conv.weight), grad)
+    for a, b in zip([y, *found], [like, *wanted], strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+@pytest.mark.parametrize(("c_in", "c_out"), [(56, 24), (24, 56)])
+def test_columns_that_fill_no_vector_of_float32(kernel, stride, c_in, c_out):
+    """Of float64 eight columns fill one."""
+    conv, x = DenseConv2d(c_in, c_out, kernel, stride), a_map(c_in, 7, dtype=torch.float32)
+    y = conv.native(x)
+    grad = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, conv.weight), grad)
+    exact, weight = (t.detach().double().requires_grad_() for t in (x, conv.weight))
+    like = F.conv2d(exact, weight, None, stride, kernel // 2)
+    wanted = torch.autograd.grad(like, (exact, weight), grad.double())
+    for a, b in zip([y, *found], [like, *wanted], strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+def test_second_derivatives_of_a_dense_convolution(kernel, stride, relu):
+    conv = DenseConv2d(8, 8, kernel, stride).double()
+    x = torch.randn(1, 8, 2, 3, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    take = lambda x, weight: dense._Native.apply(x, weight, stride, relu)  # noqa: E731
+    assert torch.autograd.gradgradcheck(take, (x, conv.weight), fast_mode=True)
+
+
+def test_a_kernel_takes_the_relu_before_it_in(monkeypatch):
+    """To the bit; not where somebody watches the ReLU or the convolution."""
+    called = []
+    monkeypatch.setattr(nn.ReLU, "forward", lambda s, x: called.append(s) or F.relu(x))
+    candidate, x = relu_conv_bn(8, 8, 3), a_map(8, dtype=torch.float32)
+    found = []
+    for watched in (None, candidate[0], candidate[1]):
+        if watched:
+            handle = watched.register_forward_hook(lambda *_: None)
+        with sharing():
+            found.append(alone(candidate, x))
+        if watched:
+            handle.remove()
+    assert called == [candidate[0]] * 2
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_winograd_rounds_as_a_direct_convolution_does():
+    """With the usual points the error is five times that of PyTorch's own in float32."""
+    conv, x = DenseConv2d(32, 32, 3), a_map(32, 16, dtype=torch.float32)
+    like = F.conv2d(x.double(), conv.weight.double(), padding=1)
+    ours, theirs = (((y - like).norm() / like.norm()).item() for y in (conv(x), F.conv2d(x, conv.weight, padding=1)))
+    assert ours < 4 * theirs
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (DenseConv2d(8, 8, 3).eval(), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(8, 8, 5), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(8, 8, 1, 2), a_map(8, dtype=torch.float32)),
+        (DenseConv2d(3, 8, 3), a_map(3, dtype=torch.float32)),
+        (DenseConv2d(8, 12, 3), a_map(8, dtype=torch.float32)),
+    ],
+)
+def test_other_dense_convolutions_are_left_to_pytorch(conv, x):
+    assert not conv.has_kernel(x)
+    assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
+
+
+def test_a_wide_weight_that_few_pixels_share_is_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(dense, "PAIRS", 8)
+    few, many = a_map(64, 8, dtype=torch.float32), a_map(64, 16, dtype=torch.float32)
+    for stride in (1, 2):
+        conv = DenseConv2d(64, 64, 3, stride)
+        assert (conv.has_kernel(few), conv.has_kernel(many)) == (False, True)
+    assert DenseConv2d(64, 64, 1).has_kernel(few)
+
+
+def test_a_dense_convolution_of_what_does_not_fit_says_what_pytorch_says():
+    with pytest.raises(RuntimeError, match="expected input"):
+        DenseConv2d(8, 8, 3)(a_map(16, dtype=torch.float32))
+    with pytest.raises(RuntimeError, match="scalar type"):
+        DenseConv2d(8, 8, 3)(a_map(8))
