@@ -99,20 +99,25 @@ class Unrolled:
     ) -> list[Tensor | None]:
         """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
         moves = {p: grad for p, grad in zip(weights, grads, strict=True) if grad is not None}
-
-        def add(by: float, others: Mapping[Tensor, Tensor]) -> None:
-            if others:
-                sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
-                moves.update(zip(others, sums, strict=True))
-
         for group in optimizer.param_groups:
             those = [p for p in group["params"] if p in moves]
             if self.weight_decay:
-                add(group["weight_decay"], {p: p.detach() for p in those})
+                _add(moves, {p: p.detach() for p in those}, group["weight_decay"])
             if self.momentum:
-                kept = {p: optimizer.state.get(p, {}).get("momentum_buffer") for p in those}
-                add(group.get("momentum", 0.0), {p: buffer for p, buffer in kept.items() if buffer is not None})
+                buffers = {p: optimizer.state.get(p, {}).get("momentum_buffer") for p in those}
+                _add(
+                    moves,
+                    {p: buffer for p, buffer in buffers.items() if buffer is not None},
+                    group.get("momentum", 0.0),
+                )
         return [moves.get(p) for p in weights]
+
+
+def _add(moves: dict[Tensor, Tensor], others: Mapping[Tensor, Tensor], by: float) -> None:
+    """``by · other`` to the moves of the same weights."""
+    if others:
+        sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
+        moves.update(zip(others, sums, strict=True))
 
 
 class _Objective(nn.Module):
