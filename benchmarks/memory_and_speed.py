@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from msgdas.bench import memory, speed, subjects
+from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, Row, to_table, write_rows
 from msgdas.bench.speed import Round
-from msgdas.bench.subjects import Method, Setting
+from msgdas.bench.subjects import Method, Setting, supernet
 from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.heap import keep_freed_memory
@@ -59,7 +59,7 @@ RESULTS = Path(__file__).parent / "results" / "memory_and_speed.csv"
 
 def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
     """Ratios of step times."""
-    candidates = max(len(same[0].labels) for same in choices(subjects.supernet(setting)).values())
+    candidates = max(len(same[0].labels) for same in choices(supernet(setting)).values())
     measured = partial(speed.measure, rounds=rounds, clock=clock, pytorch=True)
     (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=5).values()  # too short to time just one
     times = measured(setting, TIMES)

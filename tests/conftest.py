@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from msgdas.native import use_native
-from msgdas.ops import dense, depthwise, fused
+from msgdas.ops import dense, depthwise, fused, pool
 
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
 
@@ -25,6 +25,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if use and shutil.which("cc") is None:
         pytest.skip("no C compiler: kernels cannot be compiled here")
     monkeypatch.setattr(fused, "SIZE", 1)
+    monkeypatch.setattr(pool, "SIZE", 1)
     monkeypatch.setattr(dense, "PIXELS", 1)
     monkeypatch.setattr(dense, "PAIRS", 2**20)
     monkeypatch.setattr(depthwise, "NATIVE_PIXELS", 1)

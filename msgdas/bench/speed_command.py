@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from msgdas.bench import memory, speed, subjects
+from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, write_rows
+from msgdas.bench.subjects import Method, Setting
 from msgdas.errors import InputError
 from msgdas.progress import CountView
 
@@ -16,7 +17,7 @@ __all__ = ["run"]
 
 
 def run(
-    setting: subjects.Setting, methods: Sequence[subjects.Method], *, rounds: int, clock: str = "wall",
+    setting: Setting, methods: Sequence[Method], *, rounds: int, clock: str = "wall",
     with_memory: bool = True, out: Path | None = None, before: Path | None = None, console: Console,
 ) -> bool:  # fmt: skip
     """Measure, write ``out``, print a table of 80 columns and, with an earlier result ``before``, what has grown.
