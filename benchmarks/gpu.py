@@ -18,13 +18,16 @@ from time import perf_counter
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from msgdas.bench import memory, speed, subjects
 from msgdas.bench.rows import Row, write_rows
 from msgdas.bench.subjects import Method, Plain, Setting
 from msgdas.errors import InputError
+from msgdas.search.gradients import mean_backward
 from msgdas.search.search import Search
+from msgdas.subgraph import cut
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 SIZES = (("nasbench201", 16, 5), ("darts", 16, 8))
@@ -33,7 +36,7 @@ METHODS = (
     *(Method(name, name) for name in ("gdas", "proxylessnas", "darts")),
 )
 EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # of the whole search: each half of CIFAR-10's training part
-PARTS = ("ratios", "launches", "whole", "profile")
+PARTS = ("ratios", "launches", "graphs", "whole", "profile")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx")
 
 
@@ -146,6 +149,43 @@ def launches(setting: Setting, console: Console) -> Iterator[Row]:
     console.print(table)
 
 
+def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
+    """Forward and backward of DARTS, whose path repeats, launched one by one and replayed as a CUDA graph.
+
+    That nothing in them waits for the device or looks at a number is tested without a GPU, in tests/test_waits.py.
+    """
+    subject = Subject(setting, Method("darts", "darts"))
+    net, (x, labels) = subject.search.net, subject.train
+    weights = [p for p in net.parameters() if p.requires_grad]
+    leaves, _ = cut(subject.search.draw(subject.search.sampler))
+
+    def work() -> None:
+        for weight in weights:
+            weight.grad = None
+        mean_backward(net, leaves, lambda: F.cross_entropy(net(x), labels))
+
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    with torch.cuda.graph(graph):
+        work()
+    kept = [weight.grad for weight in weights]  # each replay writes here
+    work()
+    wanted = [weight.grad for weight in weights]
+    graph.replay()
+    pairs = [(a, b) for a, b in zip(kept, wanted, strict=True) if a is not None and b is not None]
+    off = max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in pairs)
+    took = timed({"one by one": work, "graph": graph.replay}, rounds)
+    ratios = [a / b for a, b in zip(took["graph"], took["one by one"], strict=True)]
+    console.print(f"{setting.space}: DARTS's forward and backward as a CUDA graph: {median(ratios):.2f} of the time")
+    console.print(f"gradients differ by {off:.1e} of the largest of each weight's")
+    yield Row(f"{setting.space} darts graph / one by one", ratios, "ratio")
+    yield Row(f"{setting.space} darts graph gradients off", [off], "ratio")
+
+
 def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, console: Console) -> Iterator[Row]:
     """Steps of MSG-DAS, and the search of 50 epochs that they make."""
     table = Table("", "weight ms", "alpha ms", "MiB", f"{EPOCHS} epochs", box=None)
@@ -188,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows += ratios(setting, args.rounds, console)
             if "launches" in args.parts:
                 rows += launches(setting, console)
+            if "graphs" in args.parts:
+                rows += graphs(setting, args.rounds, console)
             if "whole" in args.parts:
                 layouts = (torch.channels_last, torch.contiguous_format)
                 ways = [Whole(3, p, layout) for p in ("float32", "bfloat16") for layout in layouts]

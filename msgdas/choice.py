@@ -16,6 +16,7 @@ from msgdas.ops.fused import Summand, fused_inner, fused_sum, fusible
 from msgdas.ops.skip import Zero
 from msgdas.ops.sums import dense, inner, plus
 from msgdas.ops.weighted import alone, hooked, sharing, summand, weighted_norm, weighted_sum
+from msgdas.precision import autocast_again
 from msgdas.quiet import frozen_statistics, quiet
 
 if TYPE_CHECKING:
@@ -243,8 +244,7 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, y: Tensor, gate: Gate, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(y, *inputs)
         ctx.gate, ctx.candidates, ctx.weights_like = gate, candidates, (len(weights), weights.dtype, weights.device)
-        kind = y.device.type
-        ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        ctx.autocast = autocast_again(y.device.type)
         return y.view_as(y)
 
     @staticmethod
@@ -260,7 +260,7 @@ class _Gated(torch.autograd.Function):
             (picked,) = ctx.gate.active
             gates[picked] = 0.0 if isinstance(ctx.candidates[picked], Zero) else inner(grad, y)
             if ctx.gate.probe:
-                with torch.no_grad(), quiet(ctx.candidates), torch.autocast(*ctx.precision), sharing():
+                with torch.no_grad(), quiet(ctx.candidates), ctx.autocast(), sharing():
                     for j, x in zip(ctx.gate.probe, inputs, strict=True):
                         candidate = ctx.candidates[j]
                         gates[j] = 0.0 if isinstance(candidate, Zero) else fused_inner(grad, summand(candidate, x))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch.amp.autocast_mode import is_autocast_available
 
 from msgdas.errors import InputError
 
-__all__ = ["PRECISIONS", "LossScale", "autocast"]
+__all__ = ["PRECISIONS", "LossScale", "autocast", "autocast_again"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,10 +26,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         InputError: the precision is not known.
     """
     dtype = PRECISIONS[_known(precision)]
-    if dtype is None and not torch.is_autocast_enabled(device.type):
+    if dtype is None and not (is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)):
         return nullcontext()
     # a forward uses each weight once: a cache of their casts has nothing to win
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
+
+
+def autocast_again(device_type: str) -> Callable[[], AbstractContextManager[None]]:
+    """What opens the autocast that is in force now, for work to be done later."""
+    if not is_autocast_available(device_type):
+        return nullcontext
+    dtype, enabled = torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type)
+    return partial(torch.autocast, device_type, dtype, enabled)
 
 
 @dataclass

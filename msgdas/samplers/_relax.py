@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.subgraph import Gate, SubGraph
@@ -17,7 +16,8 @@ __all__ = ["gumbel_like", "hard_path", "one_path_each", "straight_through"]
 
 def gumbel_like(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """i.i.d. Gumbel(0, 1) noise, drawn in float32 on the CPU so that a seed gives the same draw on every device."""
-    return torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=generator).log_().neg_().to(logits)
+    noise = torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=generator).log_().neg_()
+    return noise.to(logits, non_blocking=True)  # the host need not wait for the device to have it
 
 
 def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def straight_through(picks: Tensor, soft: Tensor) -> Tensor:
         picks: ``(…, C)`` int64.
         soft: ``(…, C, O)``.
     """
-    hard = F.one_hot(picks, soft.shape[-1]).to(soft)
+    hard = torch.zeros_like(soft).scatter_(-1, picks[..., None], 1.0)  # one_hot would look at the numbers
     return hard + (soft - soft.detach())
 
 

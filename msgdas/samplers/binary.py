@@ -28,7 +28,7 @@ class BinaryGates:
         outside_CO = torch.ones_like(logits_CO, dtype=torch.bool).scatter(-1, pair_C2, False)
         soft_CO = logits_CO.masked_fill(outside_CO, -torch.inf).softmax(-1)
         first_C = soft_CO.detach().gather(-1, pair_C2)[:, 0]
-        swap_C = torch.rand(len(alphas), generator=generator).to(first_C) >= first_C
+        swap_C = torch.rand(len(alphas), generator=generator).to(first_C, non_blocking=True) >= first_C
         pair_C2 = torch.where(swap_C[:, None], pair_C2.flip(-1), pair_C2)
         weights_CO = straight_through(pair_C2[:, 0], soft_CO)
         gates = {}

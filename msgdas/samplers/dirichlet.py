@@ -37,5 +37,5 @@ class Dirichlet:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)  # torch's distributions take no generator, and draw the same on the CPU only
             draws = [Distribution(beta).rsample() for beta in betas]
-        weights = torch.split(torch.cat(draws).to(logits_CO.device), [len(draw) for draw in draws])
+        weights = torch.split(torch.cat(draws).to(logits_CO.device, non_blocking=True), [len(draw) for draw in draws])
         return [SubGraph({n: Gate(tuple(range(len(w))), w) for n, w in zip(alphas.names, weights, strict=True)})]

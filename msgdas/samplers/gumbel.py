@@ -59,7 +59,7 @@ class GumbelTopK:
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
         order_CO = phi_CO.detach().argsort(-1, descending=True)
-        turn_CK = self._turns(alphas.sizes, generator).to(phi_CO.device)
+        turn_CK = self._turns(alphas.sizes, generator).to(phi_CO.device, non_blocking=True)
         picks_KC = order_CO.gather(1, turn_CK).T
         if not phi_CO.requires_grad:
             return [hard_path(alphas, picks) for picks in picks_KC.tolist()]  # the same gates, in half of the time

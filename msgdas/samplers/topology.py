@@ -42,8 +42,8 @@ class Topology:
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
         rank_CO = phi_CO.detach().argsort(-1, descending=True).argsort(-1)
-        keep_C1 = torch.tensor([alphas.keep[name] for name in alphas.names], device=rank_CO.device)[:, None]
-        hard_CO = (rank_CO < keep_C1).to(phi_CO)
+        keep_C1 = torch.tensor([alphas.keep[name] for name in alphas.names])[:, None]
+        hard_CO = (rank_CO < keep_C1.to(rank_CO.device, non_blocking=True)).to(phi_CO)
         soft_CO = (phi_CO / tau).softmax(-1)
         weights_CO = hard_CO + (soft_CO - soft_CO.detach())
         gates = {}

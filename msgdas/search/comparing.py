@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep
 from msgdas.subgraph import SubGraph, select
 
-__all__ = ["Exchange", "compare", "log_prob", "ranked", "refuse_one"]
+__all__ = ["Exchange", "compare", "log_probs", "ranked", "refuse_one"]
 
 MOMENTUM = 0.05  # of the mean advantages of `ranked`
 
@@ -85,7 +87,7 @@ class Exchange:
                 swapped = [SubGraph({**first, name: other[name]}) for other in others]
                 losses = torch.stack([base, *(_evaluate(step, subgraph) for subgraph in swapped)])
             picks = [_only(name, subgraph[name].active) for subgraph in step.subgraphs]
-            terms.append(_surrogate(_advantages(losses), step.alphas[name].log_softmax(-1)[picks]))
+            terms.append(_surrogate(_advantages(losses), step.alphas[name].log_softmax(-1)[_index(picks, base)]))
         torch.stack(terms).mean().backward()  # type: ignore[no-untyped-call]
 
 
@@ -107,8 +109,7 @@ def _surrogate(advantages_K: Tensor, log_probs_K: Tensor) -> Tensor:
 
 
 def _reinforce(step: AlphaStep, advantages_K: Tensor) -> None:
-    log_probs_K = torch.stack([log_prob(step.alphas, subgraph) for subgraph in step.subgraphs])
-    _surrogate(advantages_K, log_probs_K).backward()  # type: ignore[no-untyped-call]
+    _surrogate(advantages_K, log_probs(step.alphas, step.subgraphs)).backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_one(k: int, gradient: str) -> None:
@@ -127,16 +128,20 @@ def _only(name: str, active: tuple[int, ...]) -> int:
     return active[0]
 
 
-def log_prob(alphas: Alphas, subgraph: SubGraph) -> Tensor:
-    """``Σ_c log softmax(a_c)[i_c]`` of a single-path sub-graph, a scalar.
+def log_probs(alphas: Alphas, subgraphs: Sequence[SubGraph]) -> Tensor:
+    """``Σ_c log softmax(a_c)[i_c]`` of single-path sub-graphs, ``(K,)``.
 
     Raises:
         InputError: several candidates run at a choice.
     """
-    picks = [_only(name, subgraph[name].active) for name in alphas.names]
+    picks = [[_only(name, subgraph[name].active) for subgraph in subgraphs] for name in alphas.names]
     logits_CO = alphas.stack()
-    index_C1 = torch.tensor(picks, device=logits_CO.device)[:, None]
-    return logits_CO.log_softmax(-1).gather(1, index_C1).sum()
+    return logits_CO.log_softmax(-1).gather(1, _index(picks, logits_CO)).sum(0)
+
+
+def _index(picks: Sequence[Any], like: Tensor) -> Tensor:
+    """On the device of ``like``, for which the host does not wait."""
+    return torch.tensor(picks).to(like.device, non_blocking=True)
 
 
 def _evaluate(step: AlphaStep, subgraph: SubGraph) -> Tensor:

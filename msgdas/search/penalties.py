@@ -38,7 +38,7 @@ class ExpectedCost:
     def __call__(self, alphas: Alphas) -> Tensor:
         p = alphas.probabilities()
         p_all = torch.cat([p[name] for name in self.names])
-        return self.weight * (p_all * self._shares.to(p_all)).sum()
+        return self.weight * (p_all * self._shares.to(p_all, non_blocking=True)).sum()
 
 
 class DirichletKL:
@@ -69,7 +69,7 @@ def keep_unsampled(alphas: Alphas, before_CO: Tensor, subgraphs: Sequence[SubGra
     sampled_CO = torch.zeros(before_CO.shape, dtype=torch.bool)
     for row, name in zip(sampled_CO, alphas.names, strict=True):
         row[list(subgraph[name].active + subgraph[name].probe)] = True
-    sampled_CO = sampled_CO.to(before_CO.device)
+    sampled_CO = sampled_CO.to(before_CO.device, non_blocking=True)
     sums = [logits.masked_fill(~sampled_CO, -torch.inf).logsumexp(-1) for logits in (before_CO, alphas.stack())]
     shift_CO = torch.where(sampled_CO, (sums[0] - sums[1])[:, None], 0.0)
     for shift_O, name in zip(shift_CO, alphas.names, strict=True):
