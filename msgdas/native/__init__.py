@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ __all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = "-O3", "-march=native", "-fopenmp", "-fPIC"
+WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()  # compilers prefer half
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 LANES = 32  # as in kernels.c
 
@@ -115,7 +117,7 @@ def _kernels(dtype: torch.dtype) -> Mapping[str, Callable[..., int]]:
     with TemporaryDirectory(prefix="msgdas-") as scratch:
         made, library = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
         try:
-            _call([*compiler, *FLAGS, f"-DREAL={NUMBERS[dtype]}", "-c", str(SOURCE), "-o", str(made)])
+            _call([*compiler, *FLAGS, *WIDE, f"-DREAL={NUMBERS[dtype]}", "-c", str(SOURCE), "-o", str(made)])
             # without -fopenmp: OpenMP is the one that PyTorch has loaded, and so are its threads
             _call([*compiler, "-shared", str(made), "-o", str(library), "-lm"])
             loaded = ctypes.CDLL(str(library))

@@ -78,10 +78,8 @@ static void accumulate(REAL *u, const REAL *v, const REAL *m, int64_t rows, int 
 /* Where the weight of tap t, of input channel k and output channel j is. */
 #define WEIGHT_AT(t, k, j) ((j) * s.c_out + (k) * s.c_in + (t) / 3 * s.down + (t) % 3 * s.right)
 
-INLINE Piece where_positive(Piece x, Piece y) {
-    __typeof__(x <= 0) zero = x <= 0; /* as PyTorch has it: what is not a number passes */
-    return (Piece)(~zero & (__typeof__(zero))y);
-}
+/* Numbers of y where x is positive, else 0. As PyTorch has it: what is not a number passes. */
+#define WHERE_POSITIVE(x, y) ((__typeof__(y))(~((x) <= 0) & (__typeof__((x) <= 0))(y)))
 
 /* Numbers, or their ReLU. */
 static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int relu) {
@@ -142,7 +140,7 @@ int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
             multiply(into, relu || !whole ? block : x + r * of_x, u, BLOCK_ROWS, c_in, c_out);
             if (of)
                 for (int64_t k = 0; k < some * c_out; k += PIECE)
-                    AT(into + k) = where_positive(AT(of + r * of_y + k), AT(into + k));
+                    AT(into + k) = WHERE_POSITIVE(AT(of + r * of_y + k), AT(into + k));
             if (!whole) memcpy(y + r * of_y, found, some * c_out * sizeof *y);
         }
     }

@@ -93,7 +93,7 @@ int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, 
         }
         if (of)
             for (int64_t j = from * image; j < to * image; j += PIECE)
-                AT(of_x + j) = where_positive(AT(of + j), AT(of_x + j));
+                AT(of_x + j) = WHERE_POSITIVE(AT(of + j), AT(of_x + j));
     }
     free(u);
     return 1;
