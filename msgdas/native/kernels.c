@@ -15,6 +15,7 @@
 #define TILES 24 /* of images that go through a product of matrices together */
 #define LANES 32 /* whose sums fit the registers */
 #define ROWS 64 /* that a sum in REAL goes over */
+#define STRETCH 16384 /* numbers of a map at a time: the memory runs ahead, and they stay in the second cache */
 #define BLOCK 2048 /* numbers of two maps, which fit the first cache */
 
 /* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */

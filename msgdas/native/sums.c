@@ -112,7 +112,7 @@ static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centr
    memory. */
 int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     const int w = row(c), most = omp_get_max_threads();
-    const int64_t rows = n * c / w, stride = 2 * w * count;
+    const int64_t rows = n * c / w, stride = 2 * w * count, stretch = STRETCH / w > ROWS ? STRETCH / w : ROWS;
     double *parts = calloc(most * stride, sizeof *parts);
     REAL *a = malloc((2 * count + 1) * w * sizeof *a), *centres = a + count * w, *shift = centres + count * w;
     if (!parts || !a) return free(parts), free(a), 0;
@@ -140,8 +140,8 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
             }
             repeat(shift, c, w);
         }
-        for (int64_t r = out ? from : to; r < to; r += ROWS) {
-            int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
+        for (int64_t r = out ? from : to; r < to; r += stretch) {
+            int64_t block = to - r < stretch ? to - r : stretch, at = r * w;
             if (count == 1) scaled(out + at, MAP(terms[0].x) + at, a, shift, block, w);
             else combined(out + at, MAP(terms[0].x) + at, a, MAP(terms[1].x) + at, a + w, shift, block, w);
             for (int k = 2; k < count; k++) scaled(out + at, MAP(terms[k].x) + at, a + k * w, 0, block, w);
@@ -155,7 +155,7 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
 /* From g, the gradient of out: of_x of the terms that want it, of_gamma, of_beta, of_weight of all. */
 int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
     const int w = row(c), most = omp_get_max_threads();
-    const int64_t rows = n * c / w, stride = 2 * w * count;
+    const int64_t rows = n * c / w, stride = 2 * w * count, stretch = STRETCH / w > ROWS ? STRETCH / w : ROWS;
     double *parts = calloc(most * stride, sizeof *parts);
     REAL *a = calloc(4 * count * w, sizeof *a), *b = a + count * w, *d = b + count * w, *centres = d + count * w;
     if (!parts || !a) return free(parts), free(a), 0;
@@ -167,18 +167,18 @@ int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        for (int64_t r = from; r < to; r += ROWS) /* block by block, so that g is read once */
+        for (int64_t r = from; r < to; r += stretch) /* one after another, so that g is read once */
             for (int k = 0; k < count; k++)
                 if (terms[k].x)
-                    sum_rows(g, MAP(terms[k].x), centres + k * w, r, to - r < ROWS ? to : r + ROWS, w,
+                    sum_rows(g, MAP(terms[k].x), centres + k * w, r, to - r < stretch ? to : r + stretch, w,
                              parts + i * stride + 2 * k * w, parts + i * stride + (2 * k + 1) * w);
 #pragma omp barrier
 #pragma omp single
         for (int k = 0; k < count; k++)
             find_gradients(terms + k, a + k * w, b + k * w, d + k * w, centres + k * w, parts + 2 * k * w, threads,
                            stride, n, c, w);
-        for (int64_t r = from; r < to; r += ROWS) {
-            int64_t block = to - r < ROWS ? to - r : ROWS, at = r * w;
+        for (int64_t r = from; r < to; r += stretch) {
+            int64_t block = to - r < stretch ? to - r : stretch, at = r * w;
             for (int k = 0; k < count; k++) {
                 Term *t = terms + k;
                 if (t->of_x && t->stats)
