@@ -104,9 +104,7 @@ _KERNELS = {
 
 def run(kernel: str, dtype: torch.dtype, *arguments: object) -> None:
     """A kernel for maps of numbers of this type; of tensors it gets the address, of None 0."""
-    done = _kernels(dtype)[kernel](
-        *(0 if each is None else each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments)
-    )
+    done = _kernels(dtype)[kernel](*[each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments])
     if not done:
         raise MemoryError("no memory for a kernel's sums")
 

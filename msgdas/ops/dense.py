@@ -68,7 +68,7 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), stride, relu = ctx.saved_tensors, ctx.stride, ctx.relu
-        wants = wanted(ctx, 0), wanted(ctx, 1)
+        wants = wanted(ctx, 2)
         if torch.is_grad_enabled():  # to be differentiated again
             return *_differentiable(grad, x, weight, wants, stride, relu=relu), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
@@ -77,7 +77,7 @@ class _Native(torch.autograd.Function):
 
 
 def _differentiable(
-    grad: Tensor, x: Tensor, weight: Tensor, wants: tuple[bool, bool], stride: int, *, relu: bool
+    grad: Tensor, x: Tensor, weight: Tensor, wants: Sequence[bool], stride: int, *, relu: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     sides = [stride] * 2, [weight.shape[-1] // 2] * 2, [1, 1]
     of_input, of_weight, _ = torch.ops.aten.convolution_backward(
@@ -86,17 +86,24 @@ def _differentiable(
     return of_input * (x > 0) if relu and wants[0] else of_input, of_weight
 
 
-def _convolve(x: Tensor, weight: Tensor, *, relu: bool = False, of: Tensor | None = None) -> Tensor:
-    """With stride 1. ``of``: what the ReLU was of, where this is the gradient of its convolution."""
-    y = _empty((len(x), len(weight), *x.shape[2:]), x)
-    _run(_name(weight), x, weight, relu, x, weight, of, y)
+def _convolve(
+    x: Tensor, weight: Tensor, *, relu: bool = False, of: Tensor | None = None, turned: bool = False
+) -> Tensor:
+    """With stride 1. ``turned``: with the weight by which the gradient is one too; ``of``: what a ReLU was of, then."""
+    images, c_in, height, width = x.shape
+    address, (c_out, *strides) = weight.data_ptr(), (weight.shape[turned], *weight.stride())
+    if turned:  # from the last tap on, backwards, and the channels change places
+        address += weight.element_size() * (weight.shape[-1] - 1) * (strides[2] + strides[3])
+        strides = [strides[1], strides[0], -strides[2], -strides[3]]
+    y = _empty((images, c_out, height, width), x)
+    run(_name(weight), x.dtype, images, height, width, c_in, c_out, Strides(*strides), relu, x, address, of, y)
     return y
 
 
 def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, relu: bool) -> Tensor:
     of = x if relu else None
     if stride == 1:
-        return _convolve(grad, weight.transpose(0, 1).flip(2, 3), of=of)
+        return _convolve(grad, weight, of=of, turned=True)
     of_input = _empty(x.shape, x)
     _run("strided3x3_of_input", x, weight, stride, grad, weight, of, of_input)
     return of_input

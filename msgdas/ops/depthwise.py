@@ -56,8 +56,9 @@ class _Dilated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_input = _of_input(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 0) else None
-        of_weight = _of_weight(grad, x, weight, ctx.stride, ctx.dilation) if wanted(ctx, 1) else None
+        wants = wanted(ctx, 2)
+        of_input = _of_input(grad, x, weight, ctx.stride, ctx.dilation) if wants[0] else None
+        of_weight = _of_weight(grad, x, weight, ctx.stride, ctx.dilation) if wants[1] else None
         return of_input, of_weight, None, None
 
 
@@ -67,7 +68,7 @@ class _Native(_Dilated):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        wants = wanted(ctx, 0), wanted(ctx, 1), False
+        wants = *wanted(ctx, 2), False
         if torch.is_grad_enabled():  # to be differentiated again
             sides = [ctx.stride] * 2, [_padding(weight, ctx.dilation)] * 2, [ctx.dilation] * 2
             found = torch.ops.aten.convolution_backward(

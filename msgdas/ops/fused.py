@@ -68,7 +68,8 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
     first = summands[0]
     if len(summands) == 1 and first.weight is None and first.statistics is None:
         return first.x
-    if not all(fusible(each.x) and (each.x.shape, each.x.dtype) == (first.x.shape, first.x.dtype) for each in summands):
+    like = _like(first.x)
+    if not fusible(first.x) or any(_like(each.x) != like for each in summands[1:]):
         return reduce(add, map(_alone, summands))
     tensors = [tensor for each in summands for tensor in (each.x, each.weight, each.gamma, each.beta)]
     constants = [(each.statistics, each.i) for each in summands]
@@ -79,6 +80,10 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
         output: Tensor = _Sum.apply(*present.values(), constants, places)
         return output
     return _forward(constants, tensors)[0]
+
+
+def _like(x: Tensor) -> tuple[object, ...]:
+    return x.shape, x.dtype, x.stride()
 
 
 def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
@@ -119,7 +124,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.needs_input_grad) - 2
-        wanting = [wanted(ctx, place) for place in range(count)]
+        wanting = wanted(ctx, count)
         wants = [place is not None and wanting[place] for place in ctx.places]
         if torch.is_grad_enabled():  # to be differentiated again
             grads = _differentiable(grad, ctx.constants, ctx.saved_tensors, wants)
@@ -156,12 +161,15 @@ def _backward(
     grads: list[Tensor | None] = [None] * len(tensors)
     for k, (term, (statistics, _)) in enumerate(zip(terms, constants, strict=True)):
         x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
-        for i, name, like in ((x, "of_x", grad), (gamma, "of_gamma", found[0, 0]), (beta, "of_beta", found[0, 0])):
-            if i == x and statistics is None and term.weight == 1.0:
-                grads[i] = grad if wants[i] else None
-            elif wants[i]:
-                made = grads[i] = torch.empty_like(like)
-                setattr(term, name, made.data_ptr())
+        if wants[x]:
+            grads[x] = of_x = grad if statistics is None and term.weight == 1.0 else torch.empty_like(grad)
+            term.of_x = 0 if of_x is grad else of_x.data_ptr()
+        if wants[gamma]:
+            grads[gamma] = of_gamma = torch.empty_like(found[0, 0])
+            term.of_gamma = of_gamma.data_ptr()
+        if wants[beta]:
+            grads[beta] = of_beta = torch.empty_like(found[0, 0])
+            term.of_beta = of_beta.data_ptr()
         if statistics is None and not wants[weight]:
             term.x = 0  # nothing to multiply
     _run("backward", grad, terms, grad)
@@ -177,19 +185,35 @@ def _backward(
 
 def _terms(constants: Constants, found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
     """The summands as the kernels read them."""
-    terms, size = (Term * len(constants))(), found.element_size() * found[0].numel()
-    for k, (term, (statistics, i)) in enumerate(zip(terms, constants, strict=True)):
+    terms, at, size = (Term * len(constants))(), found.data_ptr(), found.element_size() * found[0].numel()
+    numbers: dict[int, list[float]] = {}  # of the weights
+    for k, (statistics, i) in enumerate(constants):
         x, weight, gamma, beta = tensors[PARTS * k : PARTS * (k + 1)]
-        term.x = 0 if x is None else x.data_ptr()
-        term.weight = 1.0 if weight is None else _scalar(weight, i).item()
-        if statistics is not None:
-            term.momentum, term.eps = statistics.momentum, statistics.eps
-            if statistics.mean is not None and statistics.var is not None:
-                term.running_mean, term.running_var = statistics.mean.data_ptr(), statistics.var.data_ptr()
-            term.stats = found.data_ptr() + k * size
-            term.gamma = 0 if gamma is None else gamma.data_ptr()
-            term.beta = 0 if beta is None else beta.data_ptr()
+        factor = 1.0
+        if weight is not None:
+            if id(weight) not in numbers:
+                numbers[id(weight)] = weight.reshape(-1).tolist()
+            factor = numbers[id(weight)][i if weight.dim() else 0]
+        if statistics is None:
+            terms[k] = Term(x=_address(x), weight=factor)
+        else:
+            mean, var, momentum, eps = statistics
+            terms[k] = Term(
+                x=_address(x),
+                stats=at + k * size,
+                gamma=_address(gamma),
+                beta=_address(beta),
+                running_mean=_address(mean),
+                running_var=_address(var),
+                weight=factor,
+                momentum=momentum,
+                eps=eps,
+            )
     return terms
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _run(kernel: str, like: Tensor, terms: Any, y: Tensor | None) -> None:

@@ -111,7 +111,7 @@ class _Folded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         x, weight, mean, invstd = ctx.saved_tensors
-        wants = [grad is not None and wanted(ctx, i) for i in range(3)]
+        wants = [grad is not None and want for want in wanted(ctx, 3)]
         if grad is None or not any(wants):
             return None, None, None, None, None
         if torch.is_grad_enabled():  # to be differentiated again, which PyTorch's own can be

@@ -43,8 +43,9 @@ class _Weighted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, weight = ctx.saved_tensors
-        of_y = grad * weight if wanted(ctx, 0) else None
-        of_weight = inner(grad, y).to(weight.dtype) if wanted(ctx, 1) else None
+        wants = wanted(ctx, 2)
+        of_y = grad * weight if wants[0] else None
+        of_weight = inner(grad, y).to(weight.dtype) if wants[1] else None
         return of_y, of_weight, grad if ctx.needs_input_grad[2] else None
 
 
