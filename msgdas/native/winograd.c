@@ -28,6 +28,12 @@ static void cut(REAL *frame, const REAL *image, int64_t y, int rows, int64_t h, 
         else copy(frame + r * line + pad * c, image + (y + r) * w * c, w * c, relu);
 }
 
+/* Of row r of tiles, of all images of h lines, the first line. */
+INLINE int64_t first_line(int64_t r, int64_t h) {
+    const int64_t down = (h + 3) / 4;
+    return r / down * h + r % down * 4;
+}
+
 /* Say that so many numbers are about to be read of one map, if any, and written of the other. */
 static void fetch(const REAL *of, REAL *y, int64_t numbers) {
     for (int64_t j = 0; j < numbers; j += LINE) {
@@ -74,7 +80,7 @@ static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
     int64_t some = to - r < p.strip ? to - r : p.strip, down = (h + 3) / 4;                                            \
     for (int64_t k = 0; k < some; k++) {                                                                               \
         cut(in, x + (r + k) / down * h * w * c_in, (r + k) % down * 4 - 1, 6, h, w, p.line_in, 1, c_in, relu);         \
-        OF_ALL(transform_input, c_in, v + k * p.across * c_in, p.of_in, in, p.line_in, p.across);                              \
+        OF_ALL(transform_input, c_in, v + k * p.across * c_in, p.of_in, in, p.line_in, p.across);                      \
     }
 
 /* y, of images of h x w; see conv1x1. */
@@ -100,15 +106,14 @@ int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int64_t k = 0; k < some; k++) { /* the products leave the memory idle, which put will wait for */
-                const int64_t top = (r + k) % down * 4, at = ((r + k) / down * h + top) * w * c_out;
-                fetch(of ? of + at : 0, y + at, (h - top < 4 ? h - top : 4) * w * c_out);
+                const int64_t first = first_line(r + k, h), left = h - first % h, at = first * w * c_out;
+                fetch(of ? of + at : 0, y + at, (left < 4 ? left : 4) * w * c_out);
             }
             for (int t = 0; t < 36; t++)
                 multiply(m + t * p.of_out, v + t * p.of_in, u + t * p.matrix, some * p.across, c_in, c_out);
             for (int64_t k = 0; k < some; k++) {
-                int64_t top = (r + k) % down * 4;
-                int64_t to = ((r + k) / down * h + top) * w * c_out;
-                OF_ALL(put, c_out, y + to, of ? of + to : 0, m + k * p.across * c_out, p.of_out, h - top, w, p.across);
+                const int64_t first = first_line(r + k, h), left = h - first % h, at = first * w * c_out;
+                OF_ALL(put, c_out, y + at, of ? of + at : 0, m + k * p.across * c_out, p.of_out, left, w, p.across);
             }
         }
     }

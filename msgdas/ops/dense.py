@@ -91,12 +91,13 @@ def _convolve(
 ) -> Tensor:
     """With stride 1. ``turned``: with the weight by which the gradient is one too; ``of``: what a ReLU was of, then."""
     images, c_in, height, width = x.shape
-    address, (c_out, *strides) = weight.data_ptr(), (weight.shape[turned], *weight.stride())
-    if turned:  # from the last tap on, backwards, and the channels change places
-        address += weight.element_size() * (weight.shape[-1] - 1) * (strides[2] + strides[3])
-        strides = [strides[1], strides[0], -strides[2], -strides[3]]
+    at, strides, c_out = weight.data_ptr(), weight.stride(), len(weight)
+    if turned:  # the channels change places, and the taps are read from the last one on, backwards
+        into, out, down, right = strides
+        strides, c_out = (out, into, -down, -right), weight.shape[1]
+        at += weight.element_size() * (weight.shape[-1] - 1) * (down + right)
     y = _empty((images, c_out, height, width), x)
-    run(_name(weight), x.dtype, images, height, width, c_in, c_out, Strides(*strides), relu, x, address, of, y)
+    run(_name(weight), x.dtype, images, height, width, c_in, c_out, Strides(*strides), relu, x, at, of, y)
     return y
 
 
