@@ -244,7 +244,8 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, y: Tensor, gate: Gate, candidates: nn.ModuleList, *inputs: Tensor) -> Tensor:
         ctx.save_for_backward(y, *inputs)
         ctx.gate, ctx.candidates, ctx.weights_like = gate, candidates, (len(weights), weights.dtype, weights.device)
-        ctx.autocast = autocast_again(y.device.type)
+        if gate.probe:
+            ctx.autocast = autocast_again(y.device.type)
         return y.view_as(y)
 
     @staticmethod

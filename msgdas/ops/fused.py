@@ -161,9 +161,11 @@ def _backward(
     grads: list[Tensor | None] = [None] * len(tensors)
     for k, (term, (statistics, _)) in enumerate(zip(terms, constants, strict=True)):
         x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
-        if wants[x]:
-            grads[x] = of_x = grad if statistics is None and term.weight == 1.0 else torch.empty_like(grad)
-            term.of_x = 0 if of_x is grad else of_x.data_ptr()
+        if wants[x] and statistics is None and term.weight == 1.0:
+            grads[x] = grad
+        elif wants[x]:
+            grads[x] = of_x = torch.empty_like(grad)
+            term.of_x = of_x.data_ptr()
         if wants[gamma]:
             grads[gamma] = of_gamma = torch.empty_like(found[0, 0])
             term.of_gamma = of_gamma.data_ptr()
