@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import nn
-from torch.optim import Adam
 
 from msgdas.choice import choices
 from msgdas.errors import InputError
@@ -16,9 +15,10 @@ from msgdas.search.comparing import Exchange, compare, ranked, refuse_one
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
 from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
+from msgdas.search.optimizers import Adam, default_weight_optimizer
 from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
-from msgdas.search.search import Penalty, Search, default_weight_optimizer
+from msgdas.search.search import Penalty, Search
 from msgdas.search.unrolled import Unrolled
 
 __all__ = [

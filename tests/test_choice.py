@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import drop_block2d
 
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedInput, MixedOp, all_choices, choices
@@ -117,6 +118,22 @@ def test_drop_block_keeps_the_mean_and_drops_the_share_it_says():
         assert abs(y.mean().item() - 1) < 0.01
         assert torch.equal(y[:, 0], y[:, 1])  # one mask for all channels
         assert len(torch.unique((y[:, 0] == 0).flatten(1), dim=0)) > 100
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize(("size", "block"), [((32, 32), 3), ((7, 9), 5), ((8, 8), 1), ((3, 3), 5)])
+def test_drop_block_is_torchvision_s_for_a_seed(size, block, p):
+    x = torch.randn(4, 3, *size)
+    torch.manual_seed(0)
+    ours = drop_block(x, p, block)
+    torch.manual_seed(0)
+    assert torch.equal(ours, x * drop_block2d(torch.ones(4, 1, *size), p, block))
+
+
+def test_drop_block_takes_a_map_that_is_smaller_than_a_block():
+    y = drop_block(torch.ones(1000, 1, 2, 2), 0.3, 3)  # so a block is the whole map, of even side
+    assert set(y.flatten(1).count_nonzero(1).tolist()) == {0, 4}
+    assert 0.25 < (y == 0).float().mean() < 0.35
 
 
 def test_drop_block_identity_is_the_identity_unless_it_drops():

@@ -304,6 +304,27 @@ def test_it_starts_without_what_only_some_commands_need():
     assert done.stdout == "set()\n"
 
 
+def test_a_first_step_has_imported_neither_torchvision_nor_the_compiler(tmp_path):
+    """Nothing of them is used, and they take as long as all else of PyTorch."""
+    code = """
+import os, sys
+from msgdas.cli import main
+from msgdas.search.search import Search
+
+step = Search.step
+def first(self, *batches):
+    step(self, *batches)
+    print({"torch._dynamo", "torchvision"} & set(sys.modules), flush=True)
+    os._exit(0)
+
+Search.step = first
+main()
+"""
+    command = [sys.executable, "-c", code, "search", *SMALL, "--out", tmp_path / "run"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
 def test_lists(capsys):
     assert run("spaces") == 0
     assert run("methods") == 0

@@ -24,7 +24,8 @@ from msgdas.jobs import supernet_options
 from msgdas.layout import layout
 from msgdas.methods import METHODS
 from msgdas.samplers import Sampler, SinglePath
-from msgdas.search.search import Batch, Search, default_weight_optimizer
+from msgdas.search.optimizers import default_weight_optimizer
+from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
 from msgdas.subgraph import SubGraph
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
@@ -28,6 +28,7 @@ from msgdas.search.describe import describe
 from msgdas.search.early_stop import EarlyStop
 from msgdas.search.gradients import AlphaStep, Hypergradient, Parts, mean_backward
 from msgdas.search.guidance import Guidance
+from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, at, cosine
 from msgdas.search.seen import Seen
@@ -39,18 +40,6 @@ Batch = tuple[Tensor, Tensor]
 Penalty = Callable[[Alphas], Tensor]
 AfterAlphaStep = Callable[[Alphas, Tensor, Sequence[SubGraph]], None]
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-
-
-def default_weight_optimizer(parameters: Iterable[nn.Parameter], weight_decay: float = 5e-4) -> Optimizer:
-    """SGD with Nesterov momentum 0.9, in one kernel."""
-    optimizer = SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=weight_decay, fused=True)
-    for group in optimizer.param_groups:
-        for p in group["params"]:  # the kernel takes no mixture of parameters with and without momentum; 0 is none
-            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return optimizer
-
-
-default_alpha_optimizer = partial(Adam, lr=1e-2, betas=(0.5, 0.999), weight_decay=0.0)
 
 
 class Search:
