@@ -13,6 +13,7 @@ import pytest
 from msgdas import use_native
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+HALVES = ("weight", "alpha")
 
 
 @pytest.fixture
@@ -132,3 +133,25 @@ def test_native_steps_are_timed_beside_others(monkeypatch: pytest.MonkeyPatch, t
     (row,) = csv.DictReader(out.read_text(encoding="utf-8").splitlines())
     assert row["name"] == "gdas, nasbench201 C=4 N=1"
     assert float(row["value"]) > 0
+
+
+def test_times_by_operator_add_up_to_the_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script, out = load("by_operator", monkeypatch), tmp_path / "by_operator.csv"
+    sizes = ["--channels", "8", "--cells", "1", "--batch", "8", "--rounds", "1", "--threads", "1"]
+    try:
+        assert script.main([*sizes, "--out", str(out)]) == 0
+    finally:
+        use_native(False)
+    took: dict[str, dict[str, float]] = {}
+    for row in csv.DictReader(out.read_text(encoding="utf-8").splitlines()):
+        column, kind = row["name"].split(": ")
+        took.setdefault(column, {})[kind] = float(row["value"])
+    assert set(took) == {f"{way}, {half}" for way in ("public", "ours", "kernels") for half in HALVES}
+    for column in took.values():
+        assert column.pop(script.FREE) > 0
+        assert sum(value for kind, value in column.items() if kind != script.WHOLE) == pytest.approx(
+            column[script.WHOLE], rel=1e-3
+        )
+        assert column["convolution, backward"] > column["optimizer, norms"] >= 0
+    kernels = {column for column, kinds in took.items() if "sum with BatchNorms, backward" in kinds}
+    assert kernels == {"kernels, weight", "kernels, alpha"}
