@@ -32,12 +32,14 @@ from msgdas.errors import InputError
 
 RESULTS = Path(__file__).parent / "results" / "by_operator.csv"
 WAYS = {"public": "naive", "ours": "darts", "kernels": "darts"}  # the last is ours with them
-KINDS = {  # the first of which a part is in the operator's name
+BOTH_WAYS = {
     "convolution": ("conv",),
     "sum with BatchNorms": ("kernel::forward", "kernel::backward"),
     "BatchNorm": ("batch_norm",),
     "pooling": ("pool",),
     "ReLU": ("relu", "threshold", "clamp_min"),
+}
+KINDS = BOTH_WAYS | {  # the first of which a part is in the operator's name
     "optimizer, norms": ("_fused", "_foreach", "norm"),
     "additions, products": ("aten::add", "aten::mul", "aten::sum", "aten::dot"),
     "other operators": ("aten::",),
@@ -102,8 +104,7 @@ def _recorded(kernels: Kernels) -> Kernels:
 def _kind(name: str, backward: bool) -> str:
     named = name if name.startswith(("aten::", "kernel::")) else ""  # others are what surrounds operators
     kind = next(kind for kind, parts in KINDS.items() if any(part in named for part in parts))
-    both_ways = kind in ("convolution", "sum with BatchNorms", "BatchNorm", "pooling", "ReLU")
-    return f"{kind}, {'backward' if backward else 'forward'}" if both_ways else kind
+    return f"{kind}, {'backward' if backward else 'forward'}" if kind in BOTH_WAYS else kind
 
 
 def _in_backward(event: Any) -> bool:
