@@ -304,7 +304,7 @@ def test_it_starts_without_what_only_some_commands_need():
     assert done.stdout == "set()\n"
 
 
-def test_a_first_step_has_imported_neither_torchvision_nor_the_compiler(tmp_path):
+def test_a_first_step_has_imported_neither_torchvision_nor_compilers(tmp_path):
     """Nothing of them is used, and they take as long as all else of PyTorch."""
     code = """
 import os, sys
@@ -314,7 +314,7 @@ from msgdas.search.search import Search
 step = Search.step
 def first(self, *batches):
     step(self, *batches)
-    print({"torch._dynamo", "torchvision"} & set(sys.modules), flush=True)
+    print({"torch._dynamo", "torchvision", "triton"} & set(sys.modules), flush=True)
     os._exit(0)
 
 Search.step = first

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from msgdas.alphas import Alphas
 from msgdas.choice import Choice, choices
-from msgdas.quiet import quiet
+from msgdas.cost.count import count_flops
 from msgdas.subgraph import full, select
 
 __all__ = ["candidate_macs"]
@@ -23,20 +22,9 @@ def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -
     Returns:
         Choice name → ``(O,)`` float64.
     """
-    like = next(net.parameters())
-    x = torch.zeros(1, in_channels, image_size, image_size, dtype=like.dtype, device=like.device)
+    with select(net, full(Alphas.of(net).to(next(net.parameters())))):
+        counts = count_flops(net, in_channels, image_size).get_flop_counts()
     names = {module: name for name, module in net.named_modules()}
-    was_training = net.training
-    net.eval()
-    with (
-        torch.no_grad(),
-        quiet(net),
-        select(net, full(Alphas.of(net).to(like))),
-        FlopCounterMode(display=False) as counter,
-    ):
-        net(x)
-    net.train(was_training)
-    counts = counter.get_flop_counts()
 
     def flops(module: nn.Module) -> int:
         return sum(counts.get(f"{type(net).__name__}.{names[module]}", {}).values())

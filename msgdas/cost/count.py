@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from msgdas.quiet import quiet
 
-__all__ = ["Cost", "count"]
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Cost", "count", "count_flops"]
 
 
 class Cost(NamedTuple):
@@ -24,10 +26,18 @@ class Cost(NamedTuple):
 def count(network: nn.Module, in_channels: int = 3, image_size: int = 32) -> Cost:
     """Cost of a network without open choices, by ``torch.utils.flop_counter`` / 2. Published figures often count
     otherwise."""
+    counter = count_flops(network, in_channels, image_size)
+    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+
+def count_flops(network: nn.Module, in_channels: int, image_size: int) -> FlopCounterMode:
+    """The counter of ``torch.utils.flop_counter`` (multiply-adds x 2) after one image in evaluation mode."""
+    from torch.utils.flop_counter import FlopCounterMode  # here: it imports Triton, which no search step needs
+
     like = next(network.parameters())
     x = torch.zeros(1, in_channels, image_size, image_size, dtype=like.dtype, device=like.device)
     was_training = network.training
     with torch.no_grad(), quiet(network), FlopCounterMode(display=False) as counter:
         network.eval()(x)
     network.train(was_training)
-    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+    return counter
