@@ -31,7 +31,7 @@ def count(network: nn.Module, in_channels: int = 3, image_size: int = 32) -> Cos
 
 
 def count_flops(network: nn.Module, in_channels: int, image_size: int) -> FlopCounterMode:
-    """The counter of ``torch.utils.flop_counter`` (multiply-adds x 2) after one image in evaluation mode."""
+    """The counter of ``torch.utils.flop_counter`` (two for a multiply-add) after one image in evaluation mode."""
     from torch.utils.flop_counter import FlopCounterMode  # here: it imports Triton, which no search step needs
 
     like = next(network.parameters())

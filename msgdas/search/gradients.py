@@ -20,7 +20,6 @@ __all__ = [
     "added",
     "first_order",
     "gather_gradients",
-    "gathered",
     "mean_backward",
     "probed",
 ]
@@ -146,18 +145,11 @@ def gather_gradients(weights: Sequence[Tensor]) -> None:
         for weight in weights
         if weight.grad is not None and weight.device.type == "cpu" and weight.grad.layout == torch.strided
     }
-    for weight, grad in zip(grads, gathered(list(grads.values())), strict=True):
-        weight.grad = grad
-
-
-def gathered(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies that lie in one block of memory for each dtype and device."""
-    copies: dict[int, Tensor] = {}
-    for kind in {(tensor.dtype, tensor.device) for tensor in tensors}:
-        those = {i: t for i, t in enumerate(tensors) if (t.dtype, t.device) == kind}
-        sizes = [t.numel() for t in those.values()]
-        parts = torch.split(torch.empty(sum(sizes), dtype=kind[0], device=kind[1]), sizes)
-        places = [part.as_strided(t.shape, t.stride()) for part, t in zip(parts, those.values(), strict=True)]
+    for dtype in {grad.dtype for grad in grads.values()}:
+        those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}
+        block = torch.empty(sum(grad.numel() for grad in those.values()), dtype=dtype)
+        parts = torch.split(block, [grad.numel() for grad in those.values()])
+        places = [part.as_strided(g.shape, g.stride()) for part, g in zip(parts, those.values(), strict=True)]
         torch._foreach_copy_(places, list(those.values()))
-        copies.update(zip(those, places, strict=True))
-    return [copies[i] for i in range(len(tensors))]
+        for weight, place in zip(those, places, strict=True):
+            weight.grad = place

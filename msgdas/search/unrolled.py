@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from msgdas.choice import Choice
 from msgdas.errors import InputError
-from msgdas.search.gradients import AlphaStep, gather_gradients, gathered, mean_backward
+from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
 from msgdas.subgraph import SubGraph, cut, select
 
 __all__ = ["Unrolled"]
@@ -97,8 +97,7 @@ class Unrolled:
     def _moves(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], optimizer: Optimizer
     ) -> list[Tensor | None]:
-        """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach. ``grads`` are
-        added to in place unless they have a graph."""
+        """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
         moves = {p: grad for p, grad in zip(weights, grads, strict=True) if grad is not None}
         for group in optimizer.param_groups:
             those = [p for p in group["params"] if p in moves]
@@ -115,13 +114,10 @@ class Unrolled:
 
 
 def _add(moves: dict[Tensor, Tensor], others: Mapping[Tensor, Tensor], by: float) -> None:
-    """``by · other`` to the moves of the same weights, in place unless they are to be differentiated."""
+    """``by · other`` to the moves of the same weights."""
     if others:
-        those = [moves[p] for p in others]
-        if any(move.requires_grad for move in those):
-            moves.update(zip(others, torch._foreach_add(those, list(others.values()), alpha=by), strict=True))
-        else:
-            torch._foreach_add_(those, list(others.values()), alpha=by)
+        sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
+        moves.update(zip(others, sums, strict=True))
 
 
 class _Objective(nn.Module):
@@ -160,7 +156,7 @@ def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float)
     """Inside, the weights are ``w + by · move``; afterwards bit for bit what they were."""
     pairs = [(w.detach(), move) for w, move in zip(weights, moves, strict=True) if move is not None]
     moved = [w for w, _ in pairs]
-    before = gathered(moved)
+    before = [w.clone() for w in moved]
     if moved:
         torch._foreach_add_(moved, [move for _, move in pairs], alpha=by)
     try:
