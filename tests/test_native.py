@@ -103,7 +103,9 @@ def test_a_search_repeats_bit_for_bit(method):
 # ------------------------------------------------------------------ the compiler
 
 
-@pytest.mark.parametrize(("compiler", "said"), [("no-such-compiler", "No such file"), ("false", "failed: ")])
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("no-such-compiler", "No such file"), ("false", "failed on kernels.c: ")]
+)
 def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
     use_native(False)
     monkeypatch.setattr(msgdas.native, "_kernels", _kernels.__wrapped__)  # nothing is kept

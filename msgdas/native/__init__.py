@@ -1,4 +1,5 @@
-"""Kernels of ours for the CPU, compiled where they are to run: ``kernels.c`` and what it includes."""
+"""Kernels of ours for the CPU, compiled where they are to run: ``kernels.c`` and what it includes; ``blocks.cpp``, the
+memory that tensors lie in."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +18,11 @@ import torch
 
 from msgdas.errors import InputError
 
-__all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_native"]
+__all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_blocks", "use_native"]
 
-SOURCE = Path(__file__).with_name("kernels.c")
+KERNELS, BLOCKS = (Path(__file__).with_name(name) for name in ("kernels.c", "blocks.cpp"))
 FLAGS = "-O3", "-march=native", "-fopenmp", "-fPIC"
+PYTORCH = Path(torch.__file__).parent
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()  # compilers prefer half
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 LANES = 32  # as in kernels.c
@@ -31,16 +34,31 @@ def use_native(use: bool = True) -> None:
     """Whether this process adds, normalises and convolves maps, and differentiates depthwise convolutions, by compiled
     kernels: in training, on a CPU, in channels_last, where they pay. Results are equal but for rounding.
 
-    The first call compiles them, in a few seconds, by ``$CC`` or ``cc`` for this processor; those for float64 are
+    Tensors lie in blocks of ours (`use_blocks`).
+
+    The first call compiles both, in a few seconds, by ``$CC`` or ``cc`` for this processor; kernels for float64 are
     compiled when the first of them runs.
 
     Raises:
-        InputError: there is no C compiler with OpenMP, or it fails.
+        InputError: there is no compiler of C with OpenMP and of C++20, or it fails.
     """
     global _used
     if use:
         _kernels(torch.float32)
+    if use or _used:
+        use_blocks(use)
     _used = use
+
+
+def use_blocks(use: bool = True) -> None:
+    """Whether this process puts tensors on the CPU, from now on, into blocks of memory that any later tensor of the
+    size fits. On Linux: elsewhere nothing happens.
+
+    Raises:
+        InputError: there is no compiler of C++20, or it fails.
+    """
+    if sys.platform == "linux":
+        _blocks().use_blocks(use)
 
 
 def native() -> bool:
@@ -111,24 +129,35 @@ def run(kernel: str, dtype: torch.dtype, *arguments: object) -> None:
 
 @lru_cache
 def _kernels(dtype: torch.dtype) -> Mapping[str, Callable[..., int]]:
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    with TemporaryDirectory(prefix="msgdas-") as scratch:
-        made, library = Path(scratch, "kernels.o"), Path(scratch, "kernels.so")
-        try:
-            _call([*compiler, *FLAGS, *WIDE, f"-DREAL={NUMBERS[dtype]}", "-c", str(SOURCE), "-o", str(made)])
-            # without -fopenmp: OpenMP is the one that PyTorch has loaded, and so are its threads
-            _call([*compiler, "-shared", str(made), "-o", str(library), "-lm"])
-            loaded = ctypes.CDLL(str(library))
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-            raise InputError(
-                f"native kernels need a C compiler with OpenMP, and {shlex.join(compiler)!r} failed: {said[0]}; "
-                "install gcc, name a compiler in the environment variable CC, or leave --native out"
-            ) from None
+    # linked without -fopenmp: OpenMP is the one that PyTorch has loaded, and so are its threads
+    loaded = _compiled(KERNELS, [*FLAGS, *WIDE, f"-DREAL={NUMBERS[dtype]}"], ["-lm"])
     found = {kernel: loaded[kernel] for kernel in _KERNELS}
     for kernel, arguments in _KERNELS.items():
         found[kernel].argtypes = arguments
     return found
+
+
+@lru_cache
+def _blocks() -> ctypes.CDLL:
+    flags = ["-O2", "-fPIC", "-std=c++20", f"-I{PYTORCH / 'include'}"]
+    return _compiled(BLOCKS, flags, [f"-L{PYTORCH / 'lib'}", "-lc10"])
+
+
+def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str]) -> ctypes.CDLL:
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    with TemporaryDirectory(prefix="msgdas-") as scratch:
+        made, library = Path(scratch, source.stem + ".o"), Path(scratch, source.stem + ".so")
+        try:
+            _call([*compiler, *flags, "-c", str(source), "-o", str(made)])
+            _call([*compiler, "-shared", str(made), "-o", str(library), *libraries])
+            return ctypes.CDLL(str(library))
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+            raise InputError(
+                f"native kernels need a compiler of C with OpenMP and of C++20, and {shlex.join(compiler)!r} failed on "
+                f"{source.name}: {said[0]}; install gcc and g++, name a compiler in the environment variable CC, or "
+                "leave --native out"
+            ) from None
 
 
 def _call(command: list[str]) -> None:
