@@ -21,19 +21,23 @@ import torch
 from msgdas import keep_freed_memory, use_native
 keep_freed_memory()
 use_native({use})
-maps, small = [], []
-for _ in range(32):
-    maps.append(torch.empty(1 << 16))
-    small += [torch.empty(n) for n in (1, 8, 16, 24)]
-free = {{each.data_ptr() for each in maps[::2]}}
-del maps[::2]
-again = [torch.empty(1 << 16) for _ in free]
-print(len(free & {{each.data_ptr() for each in again}}))
+live, found = [], 0
+for size in range(1 << 16, (1 << 16) + 32, 4):  # whether glibc's blocks fit depends on their size and place
+    maps = []
+    for _ in range(32):
+        maps.append(torch.empty(size))
+        live += [torch.empty(n) for n in (1, 8, 16, 24)]
+    free = {{each.data_ptr() for each in maps[::2]}}
+    del maps[::2]
+    again = [torch.empty(size) for _ in free]
+    found += len(free & {{each.data_ptr() for each in again}})
+    live += maps + again
+print(found)
 """
 
 
 def reused(use):
-    """Of 16 maps, how many lie where one has been freed; between live ones, after small tensors came and stayed."""
+    """Of 8 times 16 maps, how many lie where one of the size was freed, between others that live."""
     code = [sys.executable, "-c", AGAIN.format(use=use)]
     return int(subprocess.run(code, check=True, capture_output=True, text=True).stdout)
 
@@ -41,11 +45,9 @@ def reused(use):
 def test_a_map_lies_where_one_of_its_size_was_freed():
     if not keep_freed_memory():
         pytest.skip("the C library is not glibc")
-    assert reused(True) == 16
-    assert reused(False) < 16  # if not, the blocks are of no use here
+    assert reused(False) < 100 < reused(True)
 
 
-@pytest.mark.parametrize("numbers", [1, 3, 1000, 2**20])
 def test_tensors_are_aligned_as_pytorch_aligns_them(numbers):
     for dtype in (torch.uint8, torch.float64):
         assert torch.empty(numbers, dtype=dtype).data_ptr() % 64 == 0

@@ -58,16 +58,17 @@ class Unrolled:
         weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         rate = optimizer.param_groups[0]["lr"]
         virtual = _backward(step, leaves, train, weights)
-        with _moved(weights, self._moves(weights, virtual, optimizer), -rate):
+        with _moving(weights) as move:
+            move(self._moves(weights, virtual, optimizer), -rate)
             found = _backward(step, leaves, step.objective, [*weights, *gates])
-        towards, direct = found[: len(weights)], found[len(weights) :]
-        reached = [g for g in towards if g is not None]
-        epsilon = self.epsilon / nn.utils.get_total_norm(reached).clamp_min(1e-12)
-        if reached:
-            torch._foreach_mul_(reached, epsilon)
-        with _moved(weights, towards, 1.0):
+            towards, direct = found[: len(weights)], found[len(weights) :]
+            reached = [g for g in towards if g is not None]
+            epsilon = self.epsilon / nn.utils.get_total_norm(reached).clamp_min(1e-12)
+            if reached:
+                torch._foreach_mul_(reached, epsilon)
+            move(towards, 1.0)
             ahead = _backward(step, leaves, train, gates)
-        with _moved(weights, towards, -1.0):
+            move(towards, -1.0)
             behind = _backward(step, leaves, train, gates)
         for gate, g, plus, minus in zip(gates, direct, ahead, behind, strict=True):
             if g is not None and plus is not None and minus is not None:
@@ -152,15 +153,18 @@ def _backward(
 
 
 @contextmanager
-def _moved(weights: Sequence[Tensor], moves: Sequence[Tensor | None], by: float) -> Iterator[None]:
-    """Inside, the weights are ``w + by · move``; afterwards bit for bit what they were."""
-    pairs = [(w.detach(), move) for w, move in zip(weights, moves, strict=True) if move is not None]
-    moved = [w for w, _ in pairs]
-    before = [w.clone() for w in moved]
-    if moved:
-        torch._foreach_add_(moved, [move for _, move in pairs], alpha=by)
+def _moving(weights: Sequence[Tensor]) -> Iterator[Callable[[Sequence[Tensor | None], float], None]]:
+    """A function ``(moves, by)`` that sets the weights to ``w + by · move``; afterwards they are bit for bit ``w``."""
+    there = [w.detach() for w in weights]
+    before = [w.clone() for w in there]
+
+    def move(moves: Sequence[Tensor | None], by: float) -> None:
+        torch._foreach_copy_(there, before)
+        pairs = [(w, each) for w, each in zip(there, moves, strict=True) if each is not None]
+        if pairs:
+            torch._foreach_add_([w for w, _ in pairs], [each for _, each in pairs], alpha=by)
+
     try:
-        yield
+        yield move
     finally:
-        if moved:
-            torch._foreach_copy_(moved, before)
+        torch._foreach_copy_(there, before)
