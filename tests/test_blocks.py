@@ -48,6 +48,7 @@ def test_a_map_lies_where_one_of_its_size_was_freed():
     assert reused(False) < 100 < reused(True)
 
 
+@pytest.mark.parametrize("numbers", [1, 3, 1000, 2**20])
 def test_tensors_are_aligned_as_pytorch_aligns_them(numbers):
     for dtype in (torch.uint8, torch.float64):
         assert torch.empty(numbers, dtype=dtype).data_ptr() % 64 == 0
