@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from reference import a_map, alphas_of, threads
@@ -12,7 +14,7 @@ from msgdas.cli import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import darts, gdas
-from msgdas.native import _kernels, native, use_native
+from msgdas.native import _blocks, _kernels, native, use_native
 from msgdas.ops import fused
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.runs import Run
@@ -114,6 +116,21 @@ def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
         use_native()
     assert said in str(error.value)
     assert "leave --native out" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not native()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing of C++ is compiled")
+def test_a_compiler_of_c_alone_is_one_line_too(tmp_path, monkeypatch):
+    """As gcc is without g++; the kernels are not in use then either."""
+    use_native(False)
+    of_c = tmp_path / "cc"
+    of_c.write_text('#!/bin/sh\ncase "$*" in *blocks.cpp*) echo no cc1plus >&2; exit 1;; esac\nexec cc "$@"\n')
+    of_c.chmod(0o755)
+    monkeypatch.setattr(msgdas.native, "_blocks", _blocks.__wrapped__)
+    monkeypatch.setenv("CC", str(of_c))
+    with pytest.raises(InputError, match=r"failed on blocks\.cpp: no cc1plus; install gcc and g") as error:
+        use_native()
     assert "\n" not in str(error.value)
     assert not native()
 

@@ -20,7 +20,6 @@ from msgdas.errors import InputError
 
 __all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_blocks", "use_native"]
 
-KERNELS, BLOCKS = (Path(__file__).with_name(name) for name in ("kernels.c", "blocks.cpp"))
 FLAGS = "-O3", "-march=native", "-fopenmp", "-fPIC"
 PYTORCH = Path(torch.__file__).parent
 WIDE = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()  # compilers prefer half
@@ -130,7 +129,7 @@ def run(kernel: str, dtype: torch.dtype, *arguments: object) -> None:
 @lru_cache
 def _kernels(dtype: torch.dtype) -> Mapping[str, Callable[..., int]]:
     # linked without -fopenmp: OpenMP is the one that PyTorch has loaded, and so are its threads
-    loaded = _compiled(KERNELS, [*FLAGS, *WIDE, f"-DREAL={NUMBERS[dtype]}"], ["-lm"])
+    loaded = _compiled("kernels.c", [*FLAGS, *WIDE, f"-DREAL={NUMBERS[dtype]}"], ["-lm"])
     found = {kernel: loaded[kernel] for kernel in _KERNELS}
     for kernel, arguments in _KERNELS.items():
         found[kernel].argtypes = arguments
@@ -140,11 +139,11 @@ def _kernels(dtype: torch.dtype) -> Mapping[str, Callable[..., int]]:
 @lru_cache
 def _blocks() -> ctypes.CDLL:
     flags = ["-O2", "-fPIC", "-std=c++20", f"-I{PYTORCH / 'include'}"]
-    return _compiled(BLOCKS, flags, [f"-L{PYTORCH / 'lib'}", "-lc10"])
+    return _compiled("blocks.cpp", flags, [f"-L{PYTORCH / 'lib'}", "-lc10"])
 
 
-def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str]) -> ctypes.CDLL:
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+def _compiled(name: str, flags: Sequence[str], libraries: Sequence[str]) -> ctypes.CDLL:
+    source, compiler = Path(__file__).with_name(name), shlex.split(os.environ.get("CC", "cc"))
     with TemporaryDirectory(prefix="msgdas-") as scratch:
         made, library = Path(scratch, source.stem + ".o"), Path(scratch, source.stem + ".so")
         try:
@@ -155,7 +154,7 @@ def _compiled(source: Path, flags: Sequence[str], libraries: Sequence[str]) -> c
             said = str(getattr(error, "stderr", "") or error).strip().splitlines()
             raise InputError(
                 f"native kernels need a compiler of C with OpenMP and of C++20, and {shlex.join(compiler)!r} failed on "
-                f"{source.name}: {said[0]}; install gcc and g++, name a compiler in the environment variable CC, or "
+                f"{name}: {said[0]}; install gcc and g++, name a compiler in the environment variable CC, or "
                 "leave --native out"
             ) from None
 
