@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from msgdas.ops import dense, relu_conv_bn
 from msgdas.ops.dense import DenseConv2d
-from msgdas.ops.weighted import alone, sharing
+from msgdas.ops.fused import Summand, fused_sum
+from msgdas.ops.weighted import alone, sharing, summand
 
 pytestmark = pytest.mark.usefixtures("kernels")
 KERNELS = [(1, 1), (3, 1), (3, 2), (3, 3)]  # sides and strides of dense convolutions that have kernels
@@ -51,6 +52,72 @@ def test_columns_that_fill_no_vector_of_float32(kernel, stride, c_in, c_out):
     wanted = torch.autograd.grad(like, (exact, weight), grad.double())
     for a, b in zip([y, *found], [like, *wanted], strict=True):
         assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def a_normalised_convolution(c_in, c_out, side, kernel):
+    """In a sum; the leaves, its convolution's weight the first; the same sum by PyTorch."""
+    candidate = relu_conv_bn(c_in, c_out, kernel).double()
+    (_, conv, norm), x, other = candidate, a_map(c_in, side), a_map(c_out, side)
+    gate = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    y = F.conv2d(x.relu(), conv.weight, None, 1, kernel // 2)
+    like = gate[1] * F.batch_norm(y, None, None, norm.weight, norm.bias, True, 0.0, norm.eps) + other
+    found = fused_sum([summand(candidate, x, gate, 1), Summand(other)])
+    return found, [conv.weight, x, gate, norm.weight, norm.bias, other], like
+
+
+@pytest.fixture
+def deferred(monkeypatch):
+    """Names of kernels, whenever one is given a gradient that it is to compute where it reads it."""
+    names = []
+
+    def spy(kernel, *arguments):
+        if kernel in ("conv1x1", "conv3x3") and arguments[-4] is not None:
+            names.append(kernel)
+        run(kernel, *arguments)
+
+    run = dense.run
+    monkeypatch.setattr(dense, "run", spy)
+    return names
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("c_in", "c_out", "side"), [(8, 8, 8), (8, 24, 6), (40, 16, 9), (16, 64, 4)])
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_convolution_whose_weight_is_not_asked_for_computes_the_gradient_of_its_map_itself(
+    kernel, c_in, c_out, side, number, deferred
+):
+    with threads(number):
+        y, leaves, like = a_normalised_convolution(c_in, c_out, side, kernel)
+        grad = torch.randn_like(y)
+        for wanting in (leaves[1:], leaves, leaves[1:3], leaves[:1]):  # one graph, of which nothing is left over
+            found = torch.autograd.grad(y, wanting, grad, retain_graph=True)
+            wanted = torch.autograd.grad(like, wanting, grad, retain_graph=True)
+            for a, b in zip(found, wanted, strict=True):
+                assert torch.allclose(a, b, rtol=1e-11, atol=1e-11)
+    assert deferred == [f"conv{kernel}x{kernel}"] * 2
+
+
+def test_by_a_backward_too(deferred):
+    y, leaves, like = a_normalised_convolution(8, 16, 8, 3)
+    grad = torch.randn_like(y)
+    torch.autograd.backward(y, grad, inputs=leaves[1:])
+    wanted = torch.autograd.grad(like, leaves[1:], grad)
+    for leaf, b in zip(leaves[1:], wanted, strict=True):
+        assert torch.allclose(leaf.grad, b, rtol=1e-11, atol=1e-11)
+    assert leaves[0].grad is None
+    assert deferred == ["conv3x3"]
+
+
+def test_who_watches_a_convolution_sees_its_gradient(deferred):
+    candidate, x, seen = relu_conv_bn(8, 8, 3).double(), a_map(8), []
+    candidate[1].register_forward_hook(lambda module, args, y: y.register_hook(seen.append) and None)
+    y = fused_sum([summand(candidate, x), Summand(a_map(8))])
+    grad = torch.randn_like(y)
+    torch.autograd.grad(y, x, grad)
+    of_conv = F.conv2d(x.relu(), candidate[1].weight, None, 1, 1).detach().requires_grad_()
+    (wanted,) = torch.autograd.grad(F.batch_norm(of_conv, None, None, *candidate[2].parameters(), True), of_conv, grad)
+    assert torch.allclose(seen[0], wanted, rtol=1e-11, atol=1e-11)
+    assert not deferred
 
 
 @pytest.mark.parametrize("relu", [False, True])

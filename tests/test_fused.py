@@ -19,7 +19,7 @@ def a_scalar():
 
 
 def plain(summand):
-    x, weight, statistics, gamma, beta, i = summand
+    x, weight, statistics, gamma, beta, i, _ = summand
     y = x if statistics is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, statistics.eps)
     return y if weight is None else (weight[i] if weight.dim() else weight) * y
 

@@ -83,8 +83,8 @@ class Term(ctypes.Structure):
     """As in ``kernels.c``: a summand, by addresses."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("x", "of_x", "stats", "gamma", "beta", "running_mean", "running_var")),
-        *((name, ctypes.c_int64) for name in ("of_gamma", "of_beta")),
+        *((name, ctypes.c_int64) for name in ("x", "of_x", "factors", "stats", "gamma", "beta")),
+        *((name, ctypes.c_int64) for name in ("running_mean", "running_var", "of_gamma", "of_beta")),
         *((name, ctypes.c_double) for name in ("weight", "of_weight", "momentum", "eps")),
     ]
 
@@ -109,9 +109,9 @@ _KERNELS = {
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *_MAPS * 5),
     "pool3x3": (*[ctypes.c_int64] * 3, ctypes.c_int, *_INT, *_MAPS * 2),
-    "conv1x1": (*_IMAGES, *_INT, *_MAPS * 4),
+    "conv1x1": (*_IMAGES, *_INT, *_MAPS * 6),
     "conv1x1_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
-    "conv3x3": (*_IMAGES, *_INT, *_MAPS * 4),
+    "conv3x3": (*_IMAGES, *_INT, *_MAPS * 6),
     "conv3x3_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
     "strided3x3": (*_IMAGES, *_INT * 2, *_MAPS * 3),
     "strided3x3_of_input": (*_IMAGES, *_INT, *_MAPS * 4),

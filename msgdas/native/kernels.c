@@ -21,12 +21,20 @@
 /* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */
 typedef struct {
     int64_t x, of_x; /* the map; where its gradient goes */
+    int64_t factors; /* or where its factors go: see Input */
     int64_t stats; /* of a normalised one: c means, then c of 1 / standard deviation */
     int64_t gamma, beta; /* c each */
     int64_t running_mean, running_var; /* c each, to be updated */
     int64_t of_gamma, of_beta;
     double weight, of_weight, momentum, eps;
 } Term;
+
+/* What a convolution reads: the map x; its ReLU; or, where x is the gradient of a sum, that of the map `term` that the
+   sum normalises: a * x + b * term + d, of which the factors are the rows a, b and d. */
+typedef struct {
+    const REAL *x, *term, *factors;
+    int relu, row;
+} Input;
 
 /* Of a convolution: the side of its square kernel, odd. */
 typedef struct {

@@ -88,6 +88,17 @@ static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int 
         for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
+/* So many numbers of an input, of whole pixels, from `at` on. */
+static void load(REAL *restrict y, const Input *in, int64_t at, int64_t numbers) {
+    if (!in->factors) copy(y, in->x + at, numbers, in->relu);
+    else {
+        const REAL *a = in->factors, *b = a + in->row, *d = b + in->row;
+        const int64_t whole = numbers / in->row * in->row, rest = at + whole;
+        combined(y, in->x + at, a, in->term + at, b, d, numbers / in->row, in->row);
+        combined(y + whole, in->x + rest, a, in->term + rest, b, d, 1, numbers - whole);
+    }
+}
+
 /* A weight of so many taps as a matrix, in panels: a row for each tap's channel of the input, a column for each channel
    of the output; or turned. The threads share the work. */
 static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in, int c_out, int turned) {
@@ -117,10 +128,11 @@ static void from_matrices(REAL *weight, const REAL *parts, int threads, int64_t 
         }
 }
 
-/* y, of x or of its ReLU; of the weight the strides are given. If y is the gradient of a convolution of a ReLU, that was
-   of the map `of`, else 0. */
+/* y, of an Input: term and factors are 0 where it has none; of the weight the strides are given. If y is the gradient
+   of a convolution of a ReLU, that was of the map `of`, else 0. */
 int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
-            const REAL *weight, const REAL *of, REAL *y) {
+            const REAL *term, const REAL *factors, const REAL *weight, const REAL *of, REAL *y) {
+    const Input in = {x, term, factors, relu, row(c_in)};
     const int most = omp_get_max_threads();
     const int64_t pixels = images * h * w, rows = (pixels + BLOCK_ROWS - 1) / BLOCK_ROWS; /* rows of blocks */
     const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
@@ -134,10 +146,10 @@ int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
         to_matrix(u, weight, s, 1, c_in, c_out, 0);
         for (int64_t r = from; r < to; r++) {
             const int64_t some = pixels - r * BLOCK_ROWS < BLOCK_ROWS ? pixels - r * BLOCK_ROWS : BLOCK_ROWS;
-            const int whole = some == BLOCK_ROWS;
+            const int whole = some == BLOCK_ROWS, direct = whole && !relu && !factors;
             REAL *into = whole ? y + r * of_y : found;
-            if (relu || !whole) copy(block, x + r * of_x, some * c_in, relu);
-            multiply(into, relu || !whole ? block : x + r * of_x, u, BLOCK_ROWS, c_in, c_out);
+            if (!direct) load(block, &in, r * of_x, some * c_in);
+            multiply(into, direct ? x + r * of_x : block, u, BLOCK_ROWS, c_in, c_out);
             if (of)
                 for (int64_t k = 0; k < some * c_out; k += PIECE)
                     AT(into + k) = WHERE_POSITIVE(AT(of + r * of_y + k), AT(into + k));

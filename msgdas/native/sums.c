@@ -106,6 +106,11 @@ static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centr
     repeat(a, c, w);
     repeat(b, c, w);
     repeat(d, c, w);
+    if (t->factors) {
+        memcpy(MAP(t->factors), a, w * sizeof *a);
+        memcpy(MAP(t->factors) + w, b, w * sizeof *b);
+        memcpy(MAP(t->factors) + 2 * w, d, w * sizeof *d);
+    }
 }
 
 /* out = sum over the terms, unless it is 0. Statistics are written and running ones updated. Returns whether there was
@@ -152,7 +157,7 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     return 1;
 }
 
-/* From g, the gradient of out: of_x of the terms that want it, of_gamma, of_beta, of_weight of all. */
+/* From g, the gradient of out: of_x or factors of the terms that want them, of_gamma, of_beta, of_weight of all. */
 int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count, stretch = STRETCH / w > ROWS ? STRETCH / w : ROWS;

@@ -19,13 +19,13 @@
         narrow_##f(__VA_ARGS__, c / VECTOR * VECTOR, c, c);                                                            \
     } while (0)
 
-/* `rows` of an image from y on, or of its ReLU, with zeros where there is none: `pad` pixels to the left of it, and what
-   is right of it in the frame stays. */
-static void cut(REAL *frame, const REAL *image, int64_t y, int rows, int64_t h, int64_t w, int64_t line, int pad, int c,
-                int relu) {
+/* `rows` of an image from y on, with zeros where there is none: `pad` pixels to the left of it, and what is right of it
+   in the frame stays. */
+static void cut(REAL *frame, const Input *in, int64_t image, int64_t y, int rows, int64_t h, int64_t w, int64_t line,
+                int pad, int c) {
     for (int r = 0; r < rows; r++)
         if (y + r < 0 || y + r >= h) memset(frame + r * line, 0, line * sizeof(REAL));
-        else copy(frame + r * line + pad * c, image + (y + r) * w * c, w * c, relu);
+        else load(frame + r * line + pad * c, in, (image * h + y + r) * w * c, w * c);
 }
 
 /* Of row r of tiles, of all images of h lines, the first line. */
@@ -71,21 +71,22 @@ static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
 /* Each thread's frames of the input and of the output, all zero; then its tiles. */
 #define BEGIN_TILES                                                                                                    \
     BEGIN                                                                                                              \
-    REAL *in = all + i * p.size;                                                                                       \
-    REAL *v = in + p.zeros, *m = v + 36 * p.of_in;                                                                     \
-    memset(in, 0, p.zeros * sizeof *in);
+    REAL *frame = all + i * p.size;                                                                                    \
+    REAL *v = frame + p.zeros, *m = v + 36 * p.of_in;                                                                  \
+    memset(frame, 0, p.zeros * sizeof *frame);
 
 /* The input of a strip of rows from r on, transformed. */
 #define OF_A_STRIP                                                                                                     \
     int64_t some = to - r < p.strip ? to - r : p.strip, down = (h + 3) / 4;                                            \
     for (int64_t k = 0; k < some; k++) {                                                                               \
-        cut(in, x + (r + k) / down * h * w * c_in, (r + k) % down * 4 - 1, 6, h, w, p.line_in, 1, c_in, relu);         \
-        OF_ALL(transform_input, c_in, v + k * p.across * c_in, p.of_in, in, p.line_in, p.across);                      \
+        cut(frame, &in, (r + k) / down, (r + k) % down * 4 - 1, 6, h, w, p.line_in, 1, c_in);                          \
+        OF_ALL(transform_input, c_in, v + k * p.across * c_in, p.of_in, frame, p.line_in, p.across);                   \
     }
 
 /* y, of images of h x w; see conv1x1. */
 int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
-            const REAL *weight, const REAL *of, REAL *y) {
+            const REAL *term, const REAL *factors, const REAL *weight, const REAL *of, REAL *y) {
+    const Input in = {x, term, factors, relu, row(c_in)};
     const int most = omp_get_max_threads();
     const Plan p = plan(images, h, w, c_in, c_out);
     const int64_t rows = p.rows;
@@ -125,6 +126,7 @@ int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
 /* of_weight, from g, the gradient of the output. */
 int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
                       const REAL *g, REAL *of_weight) {
+    const Input in = {.x = x, .relu = relu}, gradient = {.x = g};
     const int most = omp_get_max_threads();
     const Plan p = plan(images, h, w, c_in, c_out);
     const int64_t rows = p.rows;
@@ -134,12 +136,12 @@ int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out,
 #pragma omp parallel num_threads(most)
     {
         BEGIN_TILES
-        REAL *out = in + 6 * p.line_in, *own = sums + i * p.matrices;
+        REAL *out = frame + 6 * p.line_in, *own = sums + i * p.matrices;
         memset(own, 0, p.matrices * sizeof *own);
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
             for (int64_t k = 0; k < some; k++) {
-                cut(out, g + (r + k) / down * h * w * c_out, (r + k) % down * 4, 4, h, w, p.line_out, 0, c_out, 0);
+                cut(out, &gradient, (r + k) / down, (r + k) % down * 4, 4, h, w, p.line_out, 0, c_out);
                 OF_ALL(transform_output, c_out, m + k * p.across * c_out, p.of_out, out, p.line_out, p.across);
             }
             for (int t = 0; t < 36; t++)

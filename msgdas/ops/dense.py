@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msgdas.native import Strides, run, takes
-from msgdas.ops.backward import wanted
+from msgdas.ops.backward import Deferred, wanted
 
 __all__ = ["DenseConv2d"]
 
@@ -58,6 +58,7 @@ class _Native(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, relu: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.relu = stride, relu
+        ctx.defers, ctx.deferred = stride == 1, None
         if stride == 1:
             return _convolve(x, weight, relu=relu)
         height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
@@ -68,11 +69,12 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), stride, relu = ctx.saved_tensors, ctx.stride, ctx.relu
+        deferred, ctx.deferred = ctx.deferred, None
         wants = wanted(ctx, 2)
         if torch.is_grad_enabled():  # to be differentiated again
             return *_differentiable(grad, x, weight, wants, stride, relu=relu), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        of_input = _of_input(grad, x, weight, stride, relu=relu) if wants[0] else None
+        of_input = _of_input(grad, x, weight, stride, deferred, relu=relu) if wants[0] else None
         return of_input, _of_weight(grad, x, weight, stride, relu=relu) if wants[1] else None, None, None
 
 
@@ -87,7 +89,13 @@ def _differentiable(
 
 
 def _convolve(
-    x: Tensor, weight: Tensor, *, relu: bool = False, of: Tensor | None = None, turned: bool = False
+    x: Tensor,
+    weight: Tensor,
+    *,
+    relu: bool = False,
+    deferred: Deferred | None = None,
+    of: Tensor | None = None,
+    turned: bool = False,
 ) -> Tensor:
     """With stride 1. ``turned``: with the weight by which the gradient is one too; ``of``: what a ReLU was of, then."""
     images, c_in, height, width = x.shape
@@ -97,14 +105,15 @@ def _convolve(
         strides, c_out = (out, into, -down, -right), weight.shape[1]
         at += weight.element_size() * (weight.shape[-1] - 1) * (down + right)
     y = _empty((images, c_out, height, width), x)
-    run(_name(weight), x.dtype, images, height, width, c_in, c_out, Strides(*strides), relu, x, at, of, y)
+    sides, read = (images, height, width, c_in, c_out), (relu, x, *(deferred or (None, None)))
+    run(_name(weight), x.dtype, *sides, Strides(*strides), *read, at, of, y)
     return y
 
 
-def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, relu: bool) -> Tensor:
+def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, deferred: Deferred | None, *, relu: bool) -> Tensor:
     of = x if relu else None
     if stride == 1:
-        return _convolve(grad, weight, of=of, turned=True)
+        return _convolve(grad, weight, deferred=deferred, of=of, turned=True)
     of_input = _empty(x.shape, x)
     _run("strided3x3_of_input", x, weight, stride, grad, weight, of, of_input)
     return of_input

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgdas.native import LANES, Term, run, takes
-from msgdas.ops.backward import wanted
+from msgdas.ops.backward import Deferred, defers, wanted
 from msgdas.ops.sums import inner
 
 __all__ = ["Statistics", "Summand", "fused_inner", "fused_sum", "fusible"]
@@ -40,6 +40,7 @@ class Summand(NamedTuple):
         x: ``(B, C, H, W)``.
         weight: a scalar, or the weights ``(O,)`` of a gate, of which it is the ``i``-th; None: 1.
         gamma, beta: ``(C,)``; None: 1 and 0.
+        own: whether nothing but the sum reads ``x`` or sees its gradient, which then need not be in memory.
     """
 
     x: Tensor
@@ -48,6 +49,7 @@ class Summand(NamedTuple):
     gamma: Tensor | None = None
     beta: Tensor | None = None
     i: int = 0
+    own: bool = False
 
 
 Constants = Sequence[tuple[Statistics | None, int]]  # of each summand: statistics and i
@@ -77,7 +79,7 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
         present = {id(tensor): tensor for tensor in tensors if tensor is not None}  # once each, and no None
         numbers = {key: place for place, key in enumerate(present)}
         places = [None if tensor is None else numbers[id(tensor)] for tensor in tensors]
-        output: Tensor = _Sum.apply(*present.values(), constants, places)
+        output: Tensor = _Sum.apply(*present.values(), constants, places, [each.own for each in summands])
         return output
     return _forward(constants, tensors)[0]
 
@@ -88,7 +90,7 @@ def _like(x: Tensor) -> tuple[object, ...]:
 
 def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
     """``⟨grad, summand⟩``, not to be differentiated; a map that is normalised is not written."""
-    x, weight, statistics, gamma, beta, _ = summand
+    x, weight, statistics, gamma, beta, *_ = summand
     if weight is not None or statistics is None or (grad.shape, grad.dtype) != (x.shape, x.dtype):
         return inner(grad, _alone(summand))
     found = x.new_empty(1, 2, x.shape[1])
@@ -110,7 +112,7 @@ def _scalar(weight: Tensor, i: int) -> Tensor:
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        *present, constants, places = args
+        *present, constants, places, own = args
         tensors = [None if place is None else present[place] for place in places]
         y, ctx.found = _forward(constants, tensors)
         for k, (statistics, _) in enumerate(constants):
@@ -118,24 +120,31 @@ class _Sum(torch.autograd.Function):
             if statistics is None and (weight is None or not ctx.needs_input_grad[weight]):
                 tensors[PARTS * k] = None  # the gradient does not depend on it
         ctx.save_for_backward(*tensors)
-        ctx.constants, ctx.places = constants, places
+        ctx.constants, ctx.places, ctx.own = constants, places, own
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(ctx.needs_input_grad) - 2
+        count = len(ctx.needs_input_grad) - 3
         wanting = wanted(ctx, count)
         wants = [place is not None and wanting[place] for place in ctx.places]
         if torch.is_grad_enabled():  # to be differentiated again
             grads = _differentiable(grad, ctx.constants, ctx.saved_tensors, wants)
         else:
-            grads = _backward(grad, ctx.constants, ctx.found, ctx.saved_tensors, ctx.places, wants)
+            grads = _backward(grad, ctx.constants, ctx.found, ctx.saved_tensors, ctx.places, wants, _deferring(ctx))
         sums: list[Tensor | None] = [None] * count
         for place, found in zip(ctx.places, grads, strict=True):
             if place is not None and found is not None:
                 before = sums[place]
                 sums[place] = found if before is None else before + found
-        return *sums, None, None
+        return *sums, None, None, None
+
+
+def _deferring(ctx: Any) -> dict[int, Any]:
+    """By summand the node that computes the gradient of its map itself, from that of the sum."""
+    nodes = ctx.next_functions if any(ctx.own) else ()
+    found = {k: nodes[ctx.places[PARTS * k]][0] for k, own in enumerate(ctx.own) if own}
+    return {k: node for k, node in found.items() if ctx.constants[k][0] is not None and defers(node)}
 
 
 def _forward(constants: Constants, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -154,6 +163,7 @@ def _backward(
     tensors: Sequence[Tensor | None],
     places: Sequence[int | None],
     wants: Sequence[bool],
+    deferring: dict[int, Any],
 ) -> list[Tensor | None]:
     """The gradients that are wanted; that of a gate's weights once, for all of its summands."""
     grad = grad.contiguous(memory_format=torch.channels_last)
@@ -163,6 +173,10 @@ def _backward(
         x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
         if wants[x] and statistics is None and term.weight == 1.0:
             grads[x] = grad
+        elif wants[x] and k in deferring:
+            y, factors = tensors[x], found.new_empty(3, math.lcm(grad.shape[1], LANES))
+            assert y is not None
+            grads[x], term.factors, deferring[k].deferred = grad, factors.data_ptr(), Deferred(y, factors)
         elif wants[x]:
             grads[x] = of_x = torch.empty_like(grad)
             term.of_x = of_x.data_ptr()

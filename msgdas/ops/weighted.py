@@ -92,7 +92,8 @@ def summand(candidate: nn.Module, x: Tensor, weight: Tensor | None = None, i: in
     if not fusible(y, norm.weight, norm.bias, norm.running_mean, norm.running_var):
         return Summand(norm(y), weight, i=i)
     statistics = Statistics(*running(norm), norm.momentum or 0.0, norm.eps)
-    return Summand(y, weight, statistics, norm.weight, norm.bias, i)
+    own = type(layers[-1]) is DenseConv2d and not hooked(layers[-1])
+    return Summand(y, weight, statistics, norm.weight, norm.bias, i, own)
 
 
 def _term(candidate: nn.Module, x: Tensor, weight: Tensor) -> tuple[Callable[[], Tensor], Tensor | None]:
