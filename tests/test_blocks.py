@@ -16,36 +16,32 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tensors lie where PyTorch puts them"),
 ]
 
+# of 8 times 16 maps, how many lie where one of the size was freed, between others that live
 AGAIN = """
 import torch
 from msgdas import keep_freed_memory, use_native
 keep_freed_memory()
-use_native({use})
+use_native()
 live, found = [], 0
 for size in range(1 << 16, (1 << 16) + 32, 4):  # whether glibc's blocks fit depends on their size and place
     maps = []
     for _ in range(32):
         maps.append(torch.empty(size))
         live += [torch.empty(n) for n in (1, 8, 16, 24)]
-    free = {{each.data_ptr() for each in maps[::2]}}
+    free = {each.data_ptr() for each in maps[::2]}
     del maps[::2]
     again = [torch.empty(size) for _ in free]
-    found += len(free & {{each.data_ptr() for each in again}})
+    found += len(free & {each.data_ptr() for each in again})
     live += maps + again
 print(found)
 """
 
 
-def reused(use):
-    """Of 8 times 16 maps, how many lie where one of the size was freed, between others that live."""
-    code = [sys.executable, "-c", AGAIN.format(use=use)]
-    return int(subprocess.run(code, check=True, capture_output=True, text=True).stdout)
-
-
 def test_a_map_lies_where_one_of_its_size_was_freed():
     if not keep_freed_memory():
         pytest.skip("the C library is not glibc")
-    assert reused(False) < 100 < reused(True)
+    found = subprocess.run([sys.executable, "-c", AGAIN], check=True, capture_output=True, text=True).stdout
+    assert int(found) > 100  # in the blocks of glibc 2.36 59 to 76
 
 
 @pytest.mark.parametrize("numbers", [1, 3, 1000, 2**20])
