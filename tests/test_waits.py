@@ -29,7 +29,7 @@ CASES = [
     (Method("exchange", "msgdas", {"k": 3, "gradient": "exchange"}), 2),
     (Method("picked", "msgdas", {"k": 3, "gradient": "picked"}), 2),
     *((Method(name, name), 2) for name in ("gdas", "proxylessnas", "random")),
-    *((Method(name, name), 1) for name in ("darts", "darts-2nd", "r-darts")),
+    *((Method(name, name), 1) for name in ("darts", "darts-2nd", "r-darts", "pc-darts")),
     (Method("snas", "snas"), 2),  # the end of the weights' half and that of the alphas'
     (Method("drnas", "drnas"), 4),  # torch draws a Dirichlet on the host: there, back, and the gradients too
 ]
