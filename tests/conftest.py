@@ -18,6 +18,11 @@ from msgdas.ops import dense, depthwise, fused, pool
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
 
 
+def pytest_collectstart() -> None:
+    """What a module draws while it is imported is the same in every run too."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Compiled kernels in use, for maps of any size; not where a test passes False."""

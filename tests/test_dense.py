@@ -156,16 +156,11 @@ def test_winograd_rounds_as_a_direct_convolution_does():
 
 
 @pytest.mark.parametrize(
-    ("conv", "x"),
-    [
-        (DenseConv2d(8, 8, 3).eval(), a_map(8, dtype=torch.float32)),
-        (DenseConv2d(8, 8, 5), a_map(8, dtype=torch.float32)),
-        (DenseConv2d(8, 8, 1, 2), a_map(8, dtype=torch.float32)),
-        (DenseConv2d(3, 8, 3), a_map(3, dtype=torch.float32)),
-        (DenseConv2d(8, 12, 3), a_map(8, dtype=torch.float32)),
-    ],
+    ("c_in", "c_out", "kernel", "stride", "training"),
+    [(8, 8, 3, 1, False), (8, 8, 5, 1, True), (8, 8, 1, 2, True), (3, 8, 3, 1, True), (8, 12, 3, 1, True)],
 )
-def test_other_dense_convolutions_are_left_to_pytorch(conv, x):
+def test_other_dense_convolutions_are_left_to_pytorch(c_in, c_out, kernel, stride, training):
+    conv, x = DenseConv2d(c_in, c_out, kernel, stride).train(training), a_map(c_in, dtype=torch.float32)
     assert not conv.has_kernel(x)
     assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
 
