@@ -61,7 +61,7 @@ def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
     """Ratios of step times."""
     candidates = max(len(same[0].labels) for same in choices(supernet(setting)).values())
     measured = partial(speed.measure, rounds=rounds, clock=clock, pytorch=True)
-    (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=5).values()  # too short to time just one
+    (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=15).values()  # too short to time just one
     times = measured(setting, TIMES)
     yield from _to_plain("1 one-path weight step", times["random"], "weight", 1.03)
     yield from _to_plain("1 same at batch 2", tiny, "weight", 1.05)

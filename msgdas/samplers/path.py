@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
@@ -26,11 +28,17 @@ class SinglePath:
     uniform: bool = False
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        logits_CO = alphas.stack().detach()
-        if self.uniform:
-            logits_CO = logits_CO.masked_fill(logits_CO > -torch.inf, 0.0)
+        logits_CO = _even(alphas.sizes, alphas[alphas.names[0]].device) if self.uniform else alphas.stack().detach()
         picks_C = (logits_CO + gumbel_like(logits_CO, generator)).argmax(-1)
         return [hard_path(alphas, picks_C.tolist())]
+
+
+@lru_cache  # not anew in every step: at batch 2 that is 0.02 of one
+def _even(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Logits of 0, ``(C, O)``, padded with −inf."""
+    with torch.inference_mode(False):  # for whoever comes later
+        zeros = [torch.zeros(size, device=device) for size in sizes]
+        return pad_sequence(zeros, batch_first=True, padding_value=-torch.inf)
 
 
 @dataclass(frozen=True)
