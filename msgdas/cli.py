@@ -158,7 +158,7 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, **settings: An
 @click.option("--channels", type=int, help="of the network  [default: the space's]")
 @cells
 @network
-@click.option("--compile", is_flag=True, help="train by torch.compile: some minutes first, then faster steps")
+@click.option("--compile", is_flag=True, help="by torch.compile: minutes first, then, on some machines, faster steps")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: RUN/train]")
 @common
 @click.pass_context
