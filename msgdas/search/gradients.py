@@ -127,9 +127,8 @@ def mean_backward(
     else:
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
-                for i, part in enumerate(objective.parts if isinstance(objective, Parts) else [objective]):
-                    if k or i:
-                        gather_gradients(weights)
+                for part in objective.parts if isinstance(objective, Parts) else [objective]:
+                    gather_gradients(weights)
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
