@@ -15,7 +15,7 @@ from msgdas.search.comparing import Exchange, compare, ranked, refuse_one
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
 from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
-from msgdas.search.optimizers import Adam, default_weight_optimizer
+from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
 from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
 from msgdas.search.search import Penalty, Search
@@ -160,7 +160,8 @@ def proxylessnas(net: nn.Module, **settings: Any) -> Search:
     parts: dict[str, Any] = {
         "weight_sampler": SinglePath(),
         "hypergradient": first_order,
-        "alpha_optimizer": partial(Adam, betas=(0.0, 0.999)),  # momentum would move what was not sampled
+        # momentum would move what was not sampled
+        "alpha_optimizer": partial(default_alpha_optimizer, betas=(0.0, 0.999)),
         "after_alpha_step": keep_unsampled,
     }
     return Search(net, BinaryGates(), **(parts | settings))

@@ -15,6 +15,7 @@ PAIRS = [
     (partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2), optim.SGD),
     (partial(SGD, lr=0.1, momentum=0.9, fused=True), optim.SGD),
     (partial(Adam, lr=0.1, betas=(0.5, 0.999), weight_decay=1e-2), optim.Adam),
+    (partial(Adam, lr=0.1, betas=(0.5, 0.999), fused=True), optim.Adam),
 ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -90,7 +90,8 @@ def seen(step):
 
 def a_search(method, setting=SETTING):
     search = search_of(method, setting, supernet(setting))
-    search.weight_optimizer = SGD(search.net.parameters(), lr=0.1, momentum=0.9)  # there is no fused one for "meta"
+    search.weight_optimizer = SGD(search.net.parameters(), lr=0.1, momentum=0.9)  # there are no fused ones for "meta"
+    search.alpha_optimizer = Adam(search.alphas.parameters())
     return search
 
 

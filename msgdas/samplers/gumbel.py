@@ -75,14 +75,12 @@ class GumbelTopK:
 
     def _scope(self, phi_CO: Tensor, order_CO: Tensor, turn_CK: Tensor) -> Tensor:
         """φ for each sub-graph, −inf outside what its gate is normalised over, ``(K, C, O)``."""
-        rank_CO, turn_KC1 = order_CO.argsort(-1), turn_CK.T[..., None]
-        if self.normalise == "remaining":
-            outside = rank_CO < turn_KC1
-        elif self.normalise == "picks":
-            outside = (rank_CO >= self.k).expand(self.k, -1, -1)
-        else:
-            outside = torch.zeros_like(rank_CO < turn_KC1)
-        return phi_CO.expand(self.k, -1, -1).masked_fill(outside, -torch.inf)
+        phi_KCO = phi_CO.expand(self.k, -1, -1)
+        if self.k == 1 or self.normalise == "all":
+            return phi_KCO
+        rank_CO = order_CO.argsort(-1)
+        outside = rank_CO < turn_CK.T[..., None] if self.normalise == "remaining" else rank_CO >= self.k
+        return phi_KCO.masked_fill(outside, -torch.inf)
 
     def _check(self, alphas: Alphas) -> None:
         for name, size in zip(alphas.names, alphas.sizes, strict=True):

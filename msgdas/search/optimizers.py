@@ -46,4 +46,4 @@ def default_weight_optimizer(parameters: Iterable[nn.Parameter], weight_decay: f
     return optimizer
 
 
-default_alpha_optimizer = partial(Adam, lr=1e-2, betas=(0.5, 0.999), weight_decay=0.0)
+default_alpha_optimizer = partial(Adam, lr=1e-2, betas=(0.5, 0.999), weight_decay=0.0, fused=True)
