@@ -17,8 +17,14 @@ pytestmark = pytest.mark.usefixtures("kernels")
 KERNELS = [(1, 1), (3, 1), (3, 2), (3, 3)]  # sides and strides of dense convolutions that have kernels
 
 
-@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
-@pytest.mark.parametrize(("c_in", "c_out", "height", "width"), [(8, 8, 1, 1), (8, 24, 7, 5), (40, 16, 9, 14)])
+SHAPES = [(8, 8, 1, 1), (8, 24, 7, 5), (40, 16, 9, 14)]  # channels in and out, height, width
+IMAGES = [(1, 8, 1, 1), (3, 24, 7, 5), (5, 40, 9, 14), (3, 16, 4, 16), (3, 8, 5, 2100)]  # the last one in strips
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "c_in", "c_out", "height", "width"),
+    [(*k, *shape) for k in KERNELS for shape in SHAPES + (IMAGES if k[0] == 3 else [])],
+)
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
@@ -40,11 +46,11 @@ def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
 
 
 @pytest.mark.parametrize(("kernel", "stride"), KERNELS)
-@pytest.mark.parametrize(("c_in", "c_out"), [(56, 24), (24, 56)])
+@pytest.mark.parametrize(("c_in", "c_out"), [(56, 24), (24, 56), (3, 24)])
 def test_columns_that_fill_no_vector_of_float32(kernel, stride, c_in, c_out):
     """Of float64 eight columns fill one."""
     conv, x = DenseConv2d(c_in, c_out, kernel, stride), a_map(c_in, 7, dtype=torch.float32)
-    y = conv.native(x)
+    y = conv.native(x) if conv.has_kernel(x) else conv(x)
     grad = torch.randn_like(y)
     found = torch.autograd.grad(y, (x, conv.weight), grad)
     exact, weight = (t.detach().double().requires_grad_() for t in (x, conv.weight))
@@ -121,10 +127,10 @@ def test_who_watches_a_convolution_sees_its_gradient(deferred):
 
 
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
-def test_second_derivatives_of_a_dense_convolution(kernel, stride, relu):
-    conv = DenseConv2d(8, 8, kernel, stride).double()
-    x = torch.randn(1, 8, 2, 3, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+@pytest.mark.parametrize(("kernel", "stride", "c_in"), [*((*k, 8) for k in KERNELS), (3, 1, 3), (3, 2, 3)])
+def test_second_derivatives_of_a_dense_convolution(kernel, stride, c_in, relu):
+    conv = DenseConv2d(c_in, 8, kernel, stride).double()
+    x = torch.randn(1, c_in, 2, 3, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     take = lambda x, weight: dense._Native.apply(x, weight, stride, relu)  # noqa: E731
     assert torch.autograd.gradgradcheck(take, (x, conv.weight), fast_mode=True)
 
@@ -157,7 +163,14 @@ def test_winograd_rounds_as_a_direct_convolution_does():
 
 @pytest.mark.parametrize(
     ("c_in", "c_out", "kernel", "stride", "training"),
-    [(8, 8, 3, 1, False), (8, 8, 5, 1, True), (8, 8, 1, 2, True), (3, 8, 3, 1, True), (8, 12, 3, 1, True)],
+    [
+        (8, 8, 3, 1, False),
+        (8, 8, 5, 1, True),
+        (8, 8, 1, 2, True),
+        (12, 8, 3, 1, True),
+        (3, 8, 1, 1, True),
+        (8, 12, 3, 1, True),
+    ],
 )
 def test_other_dense_convolutions_are_left_to_pytorch(c_in, c_out, kernel, stride, training):
     conv, x = DenseConv2d(c_in, c_out, kernel, stride).train(training), a_map(c_in, dtype=torch.float32)

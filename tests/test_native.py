@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from reference import a_map, alphas_of, threads
+from torch import nn
 
 import msgdas.native
 from msgdas.alphas import Alphas
@@ -52,6 +53,27 @@ def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
     candidates = 4 if space is nasbench201 else 7  # that are not none
     for incoming in edges:
         assert sizes.count(incoming * candidates) == cells
+
+
+@pytest.mark.parametrize("space", [nasbench201, darts_space])
+def test_what_lies_between_the_nodes_takes_its_relu_in(space, monkeypatch):
+    """The blocks that halve the map, and what brings a cell's inputs to its width."""
+    net = space.supernet(channels=8, cells=3, classes=3, image_size=16).to(memory_format=torch.channels_last)
+    called, x = [], torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(nn.ReLU, "forward", lambda s, x: called.append(s) or torch.relu(x))
+    chains = [
+        chain for name, chain in net.named_modules() if name.endswith((".convs.0", ".convs.1", ".before", ".last"))
+    ]
+    relus = [
+        chain[0] for chain in chains if isinstance(chain, nn.Sequential)
+    ]  # of a factorised reduction there is none
+    (subgraph,) = Softmax()(alphas_of(net).float())
+    for use in (True, False):
+        use_native(use)
+        called.clear()
+        with select(net, subgraph), torch.no_grad():
+            net(x)
+        assert [relu in called for relu in relus] == [not use] * len(relus)
 
 
 def test_probes_write_no_normalised_maps_and_find_the_same(monkeypatch):

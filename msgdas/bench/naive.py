@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.methods import darts
-from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.search.gradients import AlphaStep, mean_backward
@@ -23,6 +23,7 @@ from msgdas.subgraph import cut
 __all__ = ["naive", "of_pytorch"]
 
 _OF_PYTORCH = {
+    AvgPool2x2: nn.AvgPool2d,
     AvgPool3x3: nn.AvgPool2d,
     BatchNorm2d: nn.BatchNorm2d,
     DenseConv2d: nn.Conv2d,

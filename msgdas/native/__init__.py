@@ -9,7 +9,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,18 @@ import torch
 
 from msgdas.errors import InputError
 
-__all__ = ["LANES", "Strides", "Term", "Window", "native", "run", "takes", "use_blocks", "use_native"]
+__all__ = [
+    "LANES",
+    "Strides",
+    "Term",
+    "Window",
+    "native",
+    "run",
+    "takes",
+    "use_blocks",
+    "use_native",
+    "without_kernels",
+]
 
 FLAGS = "-O3", "-march=native", "-fopenmp", "-fPIC"
 PYTORCH = Path(torch.__file__).parent
@@ -58,6 +70,17 @@ def use_blocks(use: bool = True) -> None:
     """
     if sys.platform == "linux":
         _blocks().use_blocks(use)
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Inside, forwards are PyTorch's own operations, whatever `use_native` says; tensors lie where they did."""
+    global _used
+    before, _used = _used, False
+    try:
+        yield
+    finally:
+        _used = before
 
 
 def native() -> bool:
@@ -109,6 +132,7 @@ _KERNELS = {
     "backward": _SUM,
     "depthwise_backward": (*[ctypes.c_int64] * 3, ctypes.c_int, Window, *_MAPS * 5),
     "pool3x3": (*[ctypes.c_int64] * 3, ctypes.c_int, *_INT, *_MAPS * 2),
+    "pool2x2": (*[ctypes.c_int64] * 3, ctypes.c_int, *_INT, *_MAPS * 2),
     "conv1x1": (*_IMAGES, *_INT, *_MAPS * 6),
     "conv1x1_of_weight": (*_IMAGES, *_INT, *_MAPS * 3),
     "conv3x3": (*_IMAGES, *_INT, *_MAPS * 6),

@@ -91,7 +91,7 @@ static double all(const double *parts, int threads, int64_t stride, int c, int w
 
 #include "sums.c"
 #include "depthwise.c"
-#include "pool.c"
 #include "matrices.c"
+#include "pool.c"
 #include "patches.c"
 #include "winograd.c"

@@ -10,6 +10,7 @@ typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_al
 #define ROWS_IN (BYTES == 64 ? 8 : 4)
 #define BLOCK_ROWS 12 /* a multiple of ROWS_OUT */
 #define OUTER_ROWS 8 /* of ROWS_IN */
+#define PIXELS (BYTES == 64 ? 8 : 6) /* as many addresses as registers hold besides */
 #define LINE (int)(64 / sizeof(REAL)) /* of the cache */
 #define INLINE static inline __attribute__((always_inline))
 #define AT(address) (*(Piece *)(address))
@@ -49,6 +50,33 @@ INLINE int64_t in_panels(int64_t k, int64_t j, int64_t rows, int64_t columns) {
 PRODUCTS(wide, Vector, 2, ROWS_OUT, ROWS_IN)
 PRODUCTS(single, Vector, 1, BLOCK_ROWS, OUTER_ROWS)
 PRODUCTS(narrow, Piece, 1, BLOCK_ROWS, OUTER_ROWS)
+
+/* The same of v whose row t is in memory where it is in an image: so many numbers of each of three lines, from v[t] on. */
+#define OF_LINES(name, T, n)                                                                                           \
+    INLINE void name##_of_lines(REAL *restrict m, const REAL *const v[PIXELS], const REAL *restrict u, int numbers,     \
+                                int64_t line, int c_out) {                                                             \
+        T s[PIXELS][n];                                                                                                \
+        const REAL *at[PIXELS];                                                                                        \
+        for (int t = 0; t < PIXELS; t++) at[t] = v[t];                                                                 \
+        for (int t = 0; t < PIXELS; t++)                                                                               \
+            for (int i = 0; i < n; i++) s[t][i] = (T){0};                                                              \
+        for (int64_t begin = 0; begin < 3 * line; begin += line)                                                       \
+            for (int64_t k = begin; k < begin + numbers; k++, u += n * sizeof(T) / sizeof *u)                          \
+                for (int t = 0; t < PIXELS; t++)                                                                       \
+                    for (int i = 0; i < n; i++) s[t][i] += ((const T *)u)[i] * at[t][k];                               \
+        for (int t = 0; t < PIXELS; t++)                                                                               \
+            for (int i = 0; i < n; i++) ((T *)(m + t * c_out))[i] = s[t][i];                                           \
+    }
+OF_LINES(wide, Vector, 2)
+OF_LINES(single, Vector, 1)
+OF_LINES(narrow, Piece, 1)
+
+static void multiply_lines(REAL *m, const REAL *const v[PIXELS], const REAL *u, int numbers, int64_t line, int c_out) {
+    int j = 0;
+    for (; j + WIDE <= c_out; j += WIDE) wide_of_lines(m + j, v, u + j * 3 * numbers, numbers, line, c_out);
+    for (; j + VECTOR <= c_out; j += VECTOR) single_of_lines(m + j, v, u + j * 3 * numbers, numbers, line, c_out);
+    for (; j < c_out; j += PIECE) narrow_of_lines(m + j, v, u + j * 3 * numbers, numbers, line, c_out);
+}
 
 /* m = v u; rows: what fills blocks of BLOCK_ROWS. */
 static void multiply(REAL *m, const REAL *v, const REAL *u, int64_t rows, int c_in, int c_out) {
@@ -97,6 +125,15 @@ static void load(REAL *restrict y, const Input *in, int64_t at, int64_t numbers)
         combined(y, in->x + at, a, in->term + at, b, d, numbers / in->row, in->row);
         combined(y + whole, in->x + rest, a, in->term + rest, b, d, 1, numbers - whole);
     }
+}
+
+/* `rows` of an image from y on, with zeros where there is none: `pad` pixels to the left of it, and what is right of it
+   in the frame stays. */
+static void cut(REAL *frame, const Input *in, int64_t image, int64_t y, int rows, int64_t h, int64_t w, int64_t line,
+                int pad, int c) {
+    for (int r = 0; r < rows; r++)
+        if (y + r < 0 || y + r >= h) memset(frame + r * line, 0, line * sizeof(REAL));
+        else load(frame + r * line + pad * c, in, (image * h + y + r) * w * c, w * c);
 }
 
 /* A weight of so many taps as a matrix, in panels: a row for each tap's channel of the input, a column for each channel

@@ -1,5 +1,5 @@
-/* Part of kernels.c: 3 x 3 convolution with a stride, "same" padding: what it takes for a pixel, its patch, is a row of
-   a matrix. Of x relu is as in conv1x1. */
+/* Part of kernels.c: 3 x 3 convolution with a stride, or of few channels, "same" padding: what it takes for a pixel, its
+   patch, is a row of a matrix. Of x relu is as in conv1x1. */
 
 #define PATCHES (2 * BLOCK_ROWS)
 
@@ -44,24 +44,41 @@ static void scatter(REAL *restrict x, const REAL *restrict rows, Patches p, int6
         }
 }
 
+/* Any number of channels in. Patches are read where they lie: in the lines of an image between zeros, of some STRETCH
+   numbers at a time. */
 int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu, const REAL *x,
                const REAL *weight, REAL *y) {
+    const Input in = {x, 0, 0, relu, row(c)};
     const int most = omp_get_max_threads();
-    const Patches p = patches(h, w, c, stride);
-    const int64_t weights = p.numbers * c_out, size = BLOCK_ROWS * (p.numbers + c_out), rows = images * p.pixels;
+    const int64_t down = (h - 1) / stride + 1, across = (w - 1) / stride + 1, line = (w + 2) * c;
+    int64_t strip = STRETCH / (stride * line);
+    strip = strip < 1 ? 1 : strip > down ? down : strip;
+    const int64_t strips = (down + strip - 1) / strip, rows = images * strips, lines = (strip - 1) * stride + 3;
+    const int64_t weights = (9 * c * c_out + LINE - 1) / LINE * LINE;
+    const int64_t size = (lines * line + PIXELS * c_out + LINE - 1) / LINE * LINE;
     REAL *u = aligned_alloc(64, (weights + most * size) * sizeof *u);
     if (!u) return 0;
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        REAL *block = u + weights + i * size, *found = block + BLOCK_ROWS * p.numbers;
-        memset(block, 0, size * sizeof *block);
+        REAL *frame = u + weights + i * size, *found = frame + lines * line;
+        memset(frame, 0, size * sizeof *frame);
         to_matrix(u, weight, s, 9, c, c_out, 0);
-        for (int64_t k = from; k < to; k += BLOCK_ROWS) {
-            const int64_t some = to - k < BLOCK_ROWS ? to - k : BLOCK_ROWS;
-            gather(block, x, p, k, some, relu);
-            multiply(some < BLOCK_ROWS ? found : y + k * c_out, block, u, BLOCK_ROWS, p.numbers, c_out);
-            if (some < BLOCK_ROWS) memcpy(y + k * c_out, found, some * c_out * sizeof *y);
+        for (int64_t r = from; r < to; r++) {
+            const int64_t begin = r % strips * strip, some = down - begin < strip ? down - begin : strip;
+            const int64_t pixels = some * across;
+            REAL *out = y + (r / strips * down + begin) * across * c_out;
+            cut(frame, &in, r / strips, begin * stride - 1, (some - 1) * stride + 3, h, w, line, 1, c);
+            for (int64_t k = 0; k < pixels; k += PIXELS) {
+                const REAL *at[PIXELS];
+                for (int64_t t = 0; t < PIXELS; t++) {
+                    const int64_t pixel = k + t < pixels ? k + t : pixels - 1;
+                    at[t] = frame + pixel / across * stride * line + pixel % across * stride * c;
+                }
+                const int whole = k + PIXELS <= pixels;
+                multiply_lines(whole ? out + k * c_out : found, at, u, 3 * c, line, c_out);
+                if (!whole) memcpy(out + k * c_out, found, (pixels - k) * c_out * sizeof *out);
+            }
         }
     }
     free(u);

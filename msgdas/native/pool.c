@@ -33,3 +33,25 @@ int pool3x3(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL 
     free(all);
     return 1;
 }
+
+/* Mean of 2 x 2 pixels of images of h x w, both even; or if `turned`, of the gradient x of the output, that of the input.
+   Channels come in multiples of 8. */
+int pool2x2(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL *x, REAL *y) {
+    const int64_t rows = images * (h / 2), line = w * c, half = line / 2;
+#pragma omp parallel num_threads(omp_get_max_threads())
+    {
+        BEGIN
+        for (int64_t r = from; r < to; r++)
+            for (int64_t k = 0; k < half; k += PIECE) {
+                const int64_t small = r * half + k, large = r * 2 * line + k / c * 2 * c + k % c;
+                const REAL quarter = 0.25;
+                if (turned)
+                    AT(y + large) = AT(y + large + c) = AT(y + large + line) = AT(y + large + line + c) =
+                        quarter * AT(x + small);
+                else
+                    AT(y + small) =
+                        quarter * (AT(x + large) + AT(x + large + c) + (AT(x + large + line) + AT(x + large + line + c)));
+            }
+    }
+    return 1;
+}

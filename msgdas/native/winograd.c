@@ -19,15 +19,6 @@
         narrow_##f(__VA_ARGS__, c / VECTOR * VECTOR, c, c);                                                            \
     } while (0)
 
-/* `rows` of an image from y on, with zeros where there is none: `pad` pixels to the left of it, and what is right of it
-   in the frame stays. */
-static void cut(REAL *frame, const Input *in, int64_t image, int64_t y, int rows, int64_t h, int64_t w, int64_t line,
-                int pad, int c) {
-    for (int r = 0; r < rows; r++)
-        if (y + r < 0 || y + r >= h) memset(frame + r * line, 0, line * sizeof(REAL));
-        else load(frame + r * line + pad * c, in, (image * h + y + r) * w * c, w * c);
-}
-
 /* Of row r of tiles, of all images of h lines, the first line. */
 INLINE int64_t first_line(int64_t r, int64_t h) {
     const int64_t down = (h + 3) / 4;

@@ -5,10 +5,11 @@ from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.mbconv import InvertedResidual
 from msgdas.ops.norm import BatchNorm2d
 from msgdas.ops.partial import PartialChannels
-from msgdas.ops.pool import AvgPool3x3
+from msgdas.ops.pool import AvgPool2x2, AvgPool3x3
 from msgdas.ops.skip import Noise, Projection, Zero
 
 __all__ = [
+    "AvgPool2x2",
     "AvgPool3x3",
     "BatchNorm2d",
     "DropBlockIdentity",

@@ -14,7 +14,7 @@ from msgdas.ops.backward import Deferred, wanted
 __all__ = ["DenseConv2d"]
 
 PIXELS = 2**7  # of a batch, from which on they pay
-CHANNELS = 8  # of which they take multiples
+CHANNELS = 8  # of which they take multiples; of an input to 3 × 3 ones fewer too, as an image has
 PAIRS = 8  # of channels, in and out, for each pixel, up to which preparing a weight of 3 × 3 pays
 
 
@@ -24,7 +24,8 @@ class DenseConv2d(nn.Conv2d):
     With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, equal but
     for rounding. That of 3 × 3 and stride 1 is by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308), in 0.5 to
     1.0 of the time of PyTorch's own; the others are faster on few pixels, and take the ReLU before them in
-    (benchmarks/operations.py).
+    (benchmarks/operations.py). On images, of fewer than eight channels, the forward is a kernel's and the gradients are
+    PyTorch's.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
@@ -43,7 +44,8 @@ class DenseConv2d(nn.Conv2d):
             takes(x, max(PIXELS, pairs // PAIRS) * self.in_channels)
             and self.training
             and (wide or (self.kernel_size, self.stride) == ((1, 1), (1, 1)))
-            and self.in_channels % CHANNELS == self.out_channels % CHANNELS == 0
+            and (self.in_channels % CHANNELS == 0 or (wide and self.in_channels < CHANNELS))
+            and self.out_channels % CHANNELS == 0
             and (x.shape[1], x.dtype, x.device) == (self.in_channels, like.dtype, like.device)
         )
 
@@ -58,8 +60,9 @@ class _Native(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, relu: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.relu = stride, relu
-        ctx.defers, ctx.deferred = stride == 1, None
-        if stride == 1:
+        ctx.image = x.shape[1] < CHANNELS
+        ctx.defers, ctx.deferred = stride == 1 and not ctx.image, None
+        if ctx.defers:
             return _convolve(x, weight, relu=relu)
         height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
         y = _empty((len(x), len(weight), height, width), x)
@@ -71,7 +74,7 @@ class _Native(torch.autograd.Function):
         (x, weight), stride, relu = ctx.saved_tensors, ctx.stride, ctx.relu
         deferred, ctx.deferred = ctx.deferred, None
         wants = wanted(ctx, 2)
-        if torch.is_grad_enabled():  # to be differentiated again
+        if ctx.image or torch.is_grad_enabled():  # to be differentiated again
             return *_differentiable(grad, x, weight, wants, stride, relu=relu), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_input = _of_input(grad, x, weight, stride, deferred, relu=relu) if wants[0] else None

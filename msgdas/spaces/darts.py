@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msgdas.choice import MixedInput, MixedOp
+from msgdas.choice import MixedInput, MixedOp, node
 from msgdas.derive import top_edges
 from msgdas.discretize import KeptInputs
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
 from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
+from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
 from msgdas.ops.sums import dense
@@ -135,10 +136,10 @@ class CellModule(nn.Module):
         self.concat = tuple(concat)
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
-        states = [self.before(s0), self.last(s1)]
+        states = [node([self.before], [s0]), node([self.last], [s1])]
         with sharing():
-            for node in self.nodes:
-                state = node(states)
+            for compute in self.nodes:
+                state = compute(states)
                 if self.training and state.requires_grad and not torch.compiler.is_compiling():
                     state.register_hook(dense)  # its gradient is a part of the concatenation's
                 states.append(state)
@@ -228,7 +229,7 @@ def _stem(in_channels: int, channels: int, strides: Sequence[int]) -> tuple[nn.M
 
 
 def _conv_bn(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), BatchNorm2d(c_out))
+    return nn.Sequential(DenseConv2d(c_in, c_out, 3, stride), BatchNorm2d(c_out))
 
 
 # ------------------------------------------------------------------------- search
@@ -277,13 +278,13 @@ def supernet(
         labels = candidates[name] if isinstance(candidates, Mapping) else candidates
         return on_part(lambda c: MixedOp(name, {o: _candidate(o, c, stride) for o in labels}), width, partial, stride)
 
-    def node(kind: str, target: int, width: int) -> MixedInput:
+    def inputs(kind: str, target: int, width: int) -> MixedInput:
         edges = {str(source): edge(kind, source, target, width) for source in range(target)}
         return MixedInput(f"{kind}/{target}", edges, keep=2, searched=searched_edges)
 
     def cell(kind: str, c_before: int, c_last: int, width: int, halved: bool) -> CellModule:
         states = range(2, 2 + NODES)
-        nodes = [node(kind, target, width) for target in states]
+        nodes = [inputs(kind, target, width) for target in states]
         return CellModule(c_before, c_last, width, halved=halved, affine=False, nodes=nodes, concat=states)
 
     return SuperNet(
@@ -350,8 +351,8 @@ def network(
     def cell(kind: str, c_before: int, c_last: int, width: int, halved: bool) -> CellModule:
         found = genotype.cell(kind)
         nodes = [
-            KeptInputs([edge(label, source, kind, width) for label, source in node], [source for _, source in node])
-            for node in found.nodes
+            KeptInputs([edge(label, source, kind, width) for label, source in kept], [source for _, source in kept])
+            for kept in found.nodes
         ]
         return CellModule(c_before, c_last, width, halved=halved, affine=True, nodes=nodes, concat=found.concat)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from msgdas.choice import MixedOp, is_zero, node
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.ops import AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.partial import on_part
 from msgdas.ops.weighted import sharing
@@ -78,12 +78,13 @@ class Reduction(nn.Module):
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(relu_conv_bn(c_in, c_out, 3, 2), relu_conv_bn(c_out, c_out, 3))
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), DenseConv2d(c_in, c_out, 1))
+        self.shortcut = nn.Sequential(AvgPool2x2(), DenseConv2d(c_in, c_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] % 2 or x.shape[-2] % 2:  # the strided convolutions round up, pooling would round down
             x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
-        return self.shortcut(x) + self.convs(x)
+        first, second = self.convs
+        return node([self.shortcut, second], [x, node([first], [x])])
 
 
 class NasBench201(nn.Module):
@@ -137,7 +138,7 @@ def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
     for halving in range(max(1, halvings)):
         stride = 2 if halvings else 1
         layers += [nn.ReLU()] if halving else []
-        layers += [nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), BatchNorm2d(channels)]
+        layers += [DenseConv2d(in_channels, channels, 3, stride), BatchNorm2d(channels)]
         in_channels = channels
     return nn.Sequential(*layers)
 
