@@ -72,11 +72,7 @@ def ours(setting: Setting, name: str, **options: Any) -> Steps:
         search.step(train, None)
         search.done = 0
 
-    def alpha() -> None:
-        search.net.train()
-        search.alpha_step(train, valid)
-
-    return Steps(weight, alpha, lambda picks: insist(search, picks))
+    return Steps(weight, lambda: search.alpha_step(train, valid), lambda picks: insist(search, picks))
 
 
 @torch.no_grad()

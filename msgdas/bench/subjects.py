@@ -6,7 +6,7 @@ Everything on random images, in the device's layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from msgdas.genotype import Genotype
 from msgdas.jobs import supernet_options
 from msgdas.layout import layout
 from msgdas.methods import METHODS
+from msgdas.native import without_kernels
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.optimizers import default_weight_optimizer
 from msgdas.search.search import Batch, Search
@@ -121,11 +122,12 @@ class Plain:
     """Ordinary training of the network of one sub-graph, its weights those of the super-net.
 
     Args:
-        pytorch: with PyTorch's own operations instead of ours.
+        pytorch: with PyTorch's own operations instead of ours, and without the kernels.
     """
 
     def __init__(self, net: nn.Module, kept: Genotype, *, pytorch: bool = False) -> None:
         self.net = discretize(net, kept).train()
+        self._operations = without_kernels if pytorch else nullcontext
         if pytorch:
             of_pytorch(self.net)
         self.forward: Callable[..., Tensor] = self.net
@@ -136,7 +138,8 @@ class Plain:
     def step(self, train: Batch) -> None:
         """Forward, backward, clip, fused SGD; the loss is read, as any loop does."""
         x, labels = train
-        loss = F.cross_entropy(self.forward(x), labels)
+        with self._operations():
+            loss = F.cross_entropy(self.forward(x), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()

@@ -16,7 +16,7 @@ from msgdas.cli import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import METHODS, darts
-from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d, fused
 from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 from msgdas.spaces import SPACES
@@ -266,7 +266,19 @@ def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(theirs(x), ours(x))
     written = {type(module) for module in theirs.modules() if type(module).__module__.startswith("msgdas.ops")}
-    assert not written & {AvgPool3x3, BatchNorm2d, DenseConv2d, DepthwiseConv2d}
+    assert not written & {AvgPool2x2, AvgPool3x3, BatchNorm2d, DenseConv2d, DepthwiseConv2d}
+
+
+def test_it_runs_without_the_kernels(kernels, monkeypatch):
+    search = search_of(Method("random", "random"), setting())
+    net, (kept,) = plain_networks(search, search.sampler, search.net)
+    ours, theirs = (subjects.Plain(net, kept, pytorch=own) for own in (False, True))
+    ran = []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (ran.append(1), of(*given)))
+    theirs.step(subjects.batch(setting()))
+    assert not ran
+    ours.step(subjects.batch(setting()))
+    assert ran
 
 
 def test_ratios_to_pytorch_are_of_its_own_plain_steps():
