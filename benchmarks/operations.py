@@ -4,7 +4,8 @@
 
 Shapes of the DARTS space at 8 channels and 32 pixels, and for BatchNorm of larger ones, batch 64, channels_last. Below
 1: ours is the faster.
-Depthwise k/s/d: kernel, stride, dilation; dense k/s, of as many channels in as out.
+Depthwise k/s/d: kernel, stride, dilation; dense k/s, of as many channels in as out; image: dense 3/1 of three channels,
+whose gradients are PyTorch's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
 from msgdas.heap import keep_freed_memory
 from msgdas.native import native, use_native
-from msgdas.ops import AvgPool3x3, BatchNorm2d
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.ops.dense import DenseConv2d
 from msgdas.ops.depthwise import DepthwiseConv2d
 
@@ -30,6 +31,7 @@ SHAPES = ((8, 32), (16, 16), (32, 8))  # channels, side
 FOLDED = ((4, 32), (8, 32), (8, 16), (12, 32), (24, 32), (36, 32))  # that our BatchNorm takes
 WIDER = ((16, 32), (16, 16), (32, 16), (32, 8), (64, 8))  # that the kernels take too
 DENSE = ((1, 1), (3, 1), (3, 2))  # kernel, stride: that the kernels take
+IMAGE = (8, 16, 24, 48)  # channels out
 CONVOLUTIONS = ((3, 1, 1), (5, 1, 1), (3, 1, 2), (5, 1, 2), (3, 2, 1), (5, 2, 1), (3, 2, 2), (5, 2, 2))
 
 Operation = Callable[[Tensor], Tensor]
@@ -70,6 +72,13 @@ def measure(rounds: int, clock: str) -> Iterator[Row]:
             plain = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
             both = ratios(DenseConv2d(channels, channels, kernel, stride), plain, channels, side, rounds, clock)
             yield from _rows(f"dense {kernel}/{stride}", both, channels, side)
+    for channels in IMAGE if native() else ():
+        plain = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        both = ratios(DenseConv2d(3, channels, 3), plain, 3, 32, rounds, clock)
+        yield next(_rows("image", both, channels, 32))
+    for channels, side in SHAPES[:1] + WIDER[:3] if native() else ():
+        both = ratios(AvgPool2x2(), nn.AvgPool2d(2), channels, side, rounds, clock)
+        yield from _rows("halving", both, channels, side)
     for channels, side in SHAPES:
         pooling = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
         both = ratios(AvgPool3x3(), pooling, channels, side, rounds, clock)
