@@ -89,11 +89,11 @@ def _to_plain(name: str, rounds: Sequence[Round], what: str, target: float | Non
 
 
 def _across(times: Mapping[str, Sequence[Round]]) -> Iterator[Row]:
-    """Ratios of one method to another, within the rounds."""
+    """Ratios of one method to another, and of the two steps of one, within the rounds."""
     against = [ours.step / naive.step for ours, naive in zip(times["darts"], times["naive"], strict=True)]
     yield Row("5 multi-path weight + alpha / naive", against, target=0.45)
-    second = [(b.alpha or 0.0) / a.weight for a, b in zip(times["darts"], times["darts-2nd"], strict=True)]
-    yield Row("6 darts-2nd alpha / darts weight", second, target=3.6)
+    second = [(one.alpha or 0.0) / one.weight for one in times["darts-2nd"]]
+    yield Row("6 darts-2nd alpha / own weight", second, target=3.6)
 
 
 def memory_rows(setting: Setting, names: Sequence[str], repeats: int) -> Iterator[Row]:

@@ -40,7 +40,7 @@ class AvgPool3x3(nn.AvgPool2d):
 class AvgPool2x2(nn.AvgPool2d):
     """Mean of 2 × 2 pixels: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
 
-    With `msgdas.use_native` that of even sides is in training a compiled kernel's, in 0.1 to 0.5 of the time of
+    With `msgdas.use_native` that of even sides is in training a compiled kernel's, in 0.2 to 0.7 of the time of
     PyTorch's own (benchmarks/operations.py), equal but for rounding.
     """
 
