@@ -24,6 +24,7 @@ __all__ = [
     "Strides",
     "Term",
     "Window",
+    "empty_map",
     "native",
     "run",
     "takes",
@@ -100,6 +101,11 @@ def takes(x: torch.Tensor, size: int) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
+
+
+def empty_map(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """Memory for a map ``(B, C, H, W)`` that a kernel is to write, of the type of ``like``."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 class Term(ctypes.Structure):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msgdas.native import Strides, run, takes
+from msgdas.native import Strides, empty_map, run, takes
 from msgdas.ops.backward import Deferred, wanted
 
 __all__ = ["DenseConv2d"]
@@ -65,7 +65,7 @@ class _Native(torch.autograd.Function):
         if ctx.defers:
             return _convolve(x, weight, relu=relu)
         height, width = ((side - 1) // stride + 1 for side in x.shape[2:])
-        y = _empty((len(x), len(weight), height, width), x)
+        y = empty_map((len(x), len(weight), height, width), x)
         _run("strided3x3", x, weight, stride, relu, x, weight, y)
         return y
 
@@ -107,7 +107,7 @@ def _convolve(
         into, out, down, right = strides
         strides, c_out = (out, into, -down, -right), weight.shape[1]
         at += weight.element_size() * (weight.shape[-1] - 1) * (down + right)
-    y = _empty((images, c_out, height, width), x)
+    y = empty_map((images, c_out, height, width), x)
     sides, read = (images, height, width, c_in, c_out), (relu, x, *(deferred or (None, None)))
     run(_name(weight), x.dtype, *sides, Strides(*strides), *read, at, of, y)
     return y
@@ -117,7 +117,7 @@ def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, deferred: De
     of = x if relu else None
     if stride == 1:
         return _convolve(grad, weight, deferred=deferred, of=of, turned=True)
-    of_input = _empty(x.shape, x)
+    of_input = empty_map(x.shape, x)
     _run("strided3x3_of_input", x, weight, stride, grad, weight, of, of_input)
     return of_input
 
@@ -133,10 +133,6 @@ def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, relu: bo
 
 def _name(weight: Tensor) -> str:
     return f"conv{weight.shape[-1]}x{weight.shape[-1]}"
-
-
-def _empty(shape: Sequence[int], x: Tensor) -> Tensor:
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _run(kernel: str, x: Tensor, weight: Tensor, *arguments: object) -> None:

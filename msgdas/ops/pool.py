@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgdas.native import run, takes
+from msgdas.native import empty_map, run, takes
 
 __all__ = ["AvgPool2x2", "AvgPool3x3"]
 
@@ -62,19 +62,15 @@ class _Halved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         images, channels, height, width = x.shape
-        return _by_kernel("pool2x2", x, _empty(images, channels, height // 2, width // 2, x.dtype), turned=False)
+        return _by_kernel("pool2x2", x, empty_map((images, channels, height // 2, width // 2), x), turned=False)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         if torch.is_grad_enabled():  # to be differentiated again
             return F.interpolate(grad, scale_factor=2.0) / 4
         images, channels, height, width = grad.shape
-        of_input = _empty(images, channels, 2 * height, 2 * width, grad.dtype)
+        of_input = empty_map((images, channels, 2 * height, 2 * width), grad)
         return _by_kernel("pool2x2", grad.contiguous(memory_format=torch.channels_last), of_input, turned=True)
-
-
-def _empty(images: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    return torch.empty(images, channels, height, width, dtype=dtype, memory_format=torch.channels_last)
 
 
 def _pays(x: Tensor) -> bool:
@@ -86,11 +82,9 @@ def _pays(x: Tensor) -> bool:
 class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return (
-            _by_kernel("pool3x3", x, torch.empty_like(x), turned=False)
-            if takes(x, 0)
-            else _sums(x).mul_(_shares(*x.shape[1:], x.dtype))
-        )
+        if takes(x, 0):
+            return _by_kernel("pool3x3", x, torch.empty_like(x), turned=False)
+        return _sums(x).mul_(_shares(*x.shape[1:], x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
