@@ -14,16 +14,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from msgdas.data.ahead import ahead, cpus
 from msgdas.data.augment import Augment, augment, normalise
-from msgdas.data.images import AnyImages, ImageFiles
+from msgdas.data.images import AnyImages, ImageFiles, Images
 from msgdas.errors import InputError
 
 __all__ = ["Batches"]
 
+WORTH_A_THREAD = 2**16  # bytes of a batch: the digits' 4 KiB are made in the time that handing them over takes
+
 
 class Batches:
-    """Augmented, normalised batches of images, which are held in memory (on ``device`` where that is a GPU) or read
-    from files by worker processes.
+    """Augmented, normalised batches of images, which are held in memory or read from files by worker processes.
+
+    On a GPU the images in memory live there if they take at most a quarter of what is free of its own. Of images that
+    stay in the computer's memory the next batch is made in a thread beside the step, if there is a CPU that the step
+    does not use and the batch is not tiny.
 
     What a batch holds depends on seed, epoch and its index alone, not on where the images are, so a search goes on in
     the middle of an epoch, bit for bit. A file that cannot be read is left out of its batch with a
@@ -52,7 +58,7 @@ class Batches:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: use 1 or more")
-        self.images = images.to(device)
+        self.images = images.to(device) if _fits(images, torch.device(device)) else images
         self.batch_size, self.mean, self.std = batch_size, mean.to(device), std.to(device)
         self.augment, self.seed, self.shuffle = augment, seed, shuffle
         self.device = torch.device(device)
@@ -75,13 +81,20 @@ class Batches:
         """
         with _signals_held():
             loaded = iter(self._loader(epoch, start))
-        for pixels, labels, failures in loaded:
+        for pixels, labels, failures in ahead(loaded) if self._beside() else loaded:
             if isinstance(self.images, ImageFiles):
                 self.images.report(failures)
             if not len(labels):
                 raise InputError(f"none of {len(self.images)} image files can be read any more; {failures[0]}")
             pixels, labels = (t.to(self.device, non_blocking=True) for t in (pixels, labels))
             yield normalise(pixels, self.mean, self.std), labels
+
+    def _beside(self) -> bool:
+        """Whether a thread makes the next batch beside the step."""
+        if not isinstance(self.images, Images) or self.images.pixels.device.type != "cpu":
+            return False
+        free = self.device.type != "cpu" or torch.get_num_threads() < cpus()
+        return free and self.batch_size * self.images.pixels[0].nbytes >= WORTH_A_THREAD
 
     def _loader(self, epoch: int, start: int) -> DataLoader[_Bytes]:
         count = len(self.images)
@@ -95,7 +108,7 @@ class Batches:
             num_workers=workers,
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # starts in no time
             worker_init_fn=_ignore_signals,
-            pin_memory=workers > 0 and self.device.type == "cuda",
+            pin_memory=self.device.type == "cuda" and order.device.type == "cpu",
             generator=torch.Generator(),  # or it would draw from the global one
         )
 
@@ -133,6 +146,13 @@ class _Epoch(Dataset[_Bytes]):
             if len(labels):
                 break
         return pixels, labels, failures
+
+
+def _fits(images: AnyImages, device: torch.device) -> bool:
+    if isinstance(images, ImageFiles) or device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.pixels.nbytes <= free // 4
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

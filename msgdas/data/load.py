@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from msgdas.data.ahead import cpus
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files, empty_folders, list_files, split_files
 from msgdas.data.images import AnyImages, DataSet, Images, in_words
@@ -71,7 +72,7 @@ def load_data(
         image_size,
         stop=on_bad_image == "stop",
         max_memory=memory_limit() if max_memory is None else max_memory,
-        workers=min(_cpus(), MOST_WORKERS) if workers is None else workers,
+        workers=min(cpus(), MOST_WORKERS) if workers is None else workers,
     )
     root = Path(data_dir or default_folder()).expanduser()
     if spec == "digits":
@@ -207,8 +208,3 @@ def _some(noun: str, names: Sequence[str]) -> str:
 def _warn(line: str) -> None:
     """With the caller of `load_data` as its place."""
     warnings.warn(line, stacklevel=4)
-
-
-def _cpus() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
