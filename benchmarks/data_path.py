@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import io
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # no other is free for the next batch
     where = machine("cpu") | {"threads": 1, "clock": args.clock, "batch": args.batch, "image_size": SIDE}
     try:
         if not 1 <= args.batch <= args.images or min(args.batches, args.rounds) < 1:

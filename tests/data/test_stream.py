@@ -179,7 +179,7 @@ def test_workers_end_with_the_epoch_and_when_it_is_left_early(root):
 
 def test_a_worker_that_is_not_forked_gets_the_same(root):
     """Elsewhere than on Linux it is sent what it needs."""
-    epoch = batches(both(root)[1])._loader(0, 0).dataset
+    epoch = batches(both(root)[1])._of_epoch(0)
     for ours, theirs in zip(epoch[1], pickle.loads(pickle.dumps(epoch))[1], strict=True):
         assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs
 
