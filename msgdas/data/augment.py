@@ -9,6 +9,8 @@ from torch import Tensor
 
 __all__ = ["Augment", "augment", "normalise"]
 
+SMALL = 2**30  # pixels of a batch, of which twice an index fits in 32 bits
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -32,19 +34,22 @@ def augment(pixels: Tensor, settings: Augment, fill: Tensor, generator: torch.Ge
     """
     batch, channels, height, width = pixels.shape
     device, beyond = pixels.device, batch * height * width  # the index of the colour of what is not in the image
+    whole = torch.int32 if beyond < SMALL else torch.int64
     draws = torch.rand(5, batch, generator=generator).to(device)
-    dy, dx = ((2 * settings.crop + 1) * draws[:2]).long() - settings.crop
-    rows = torch.arange(height, device=device) + dy[:, None]
-    columns = torch.arange(width, device=device) + dx[:, None]
+    dy, dx = ((2 * settings.crop + 1) * draws[:2]).to(whole) - settings.crop
+    rows = torch.arange(height, dtype=whole, device=device) + dy[:, None]
+    columns = torch.arange(width, dtype=whole, device=device) + dx[:, None]
     if settings.flip:
         mirrored = (draws[2] < 0.5)[:, None]
         columns = torch.where(mirrored, width - 1 - columns, columns)
-    first = torch.arange(0, beyond, height * width, device=device)[:, None]
+    first = torch.arange(0, beyond, height * width, dtype=whole, device=device)[:, None]
     rows = torch.where((rows >= 0) & (rows < height), first + width * rows, beyond)
     columns = torch.where((columns >= 0) & (columns < width), columns, beyond)
     index = (rows[:, :, None] + columns[:, None, :]).clamp_(max=beyond)
     if settings.cutout:
-        in_rows, in_columns = (beyond * inside for inside in _square(draws[3:], height, width, settings.cutout))
+        in_rows, in_columns = (
+            beyond * inside.to(whole) for inside in _square(draws[3:], height, width, settings.cutout)
+        )
         index = torch.maximum(index, torch.minimum(in_rows[:, :, None], in_columns[:, None, :]))
     colours = torch.cat([pixels.permute(0, 2, 3, 1).reshape(-1, channels), fill[None]])
     return colours.index_select(0, index.view(-1)).view(batch, height, width, channels).permute(0, 3, 1, 2)

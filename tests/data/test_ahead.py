@@ -71,7 +71,7 @@ def test_operations_beside_have_no_threads_of_their_own():
 # ------------------------------------------------------------------------ batches
 
 
-def large(count=70, side=32):
+def large(count=70, side=64):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
     return Images(pixels, torch.arange(count))
@@ -110,7 +110,7 @@ def test_batches_made_beside_are_the_same(free_cpus, start):
 
 @pytest.mark.parametrize(
     ("used", "there", "side", "yes"),
-    [(1, 2, 32, True), (2, 2, 32, False), (3, 2, 32, False), (2, 4, 32, True), (1, 2, 27, True), (1, 2, 26, False)],
+    [(1, 2, 64, True), (2, 2, 64, False), (3, 2, 64, False), (2, 4, 64, True), (1, 2, 53, True), (1, 2, 52, False)],
 )
 def test_a_thread_is_used_if_a_cpu_is_free_and_the_batch_not_tiny(free_cpus, used, there, side, yes):
     free_cpus(there)

@@ -1,5 +1,7 @@
 """Laws of the data path."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,9 @@ def test_an_epoch_holds_every_image_once():
     assert [len(y) for _, y in batches(of.take(torch.arange(3))).epoch(0)] == [3]
 
 
-def test_augmentation_is_the_slow_one():
+@pytest.mark.parametrize("small", [0, 2**30])
+def test_augmentation_is_the_slow_one(monkeypatch, small):
+    monkeypatch.setattr(sys.modules["msgdas.data.augment"], "SMALL", small)
     pixels, crop, cut = images(64).pixels, 2, 3
     got = augment(pixels, Augment(crop, True, cut), GREY, torch.Generator().manual_seed(7))
     draws = torch.rand(5, 64, generator=torch.Generator().manual_seed(7))
