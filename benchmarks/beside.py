@@ -23,7 +23,7 @@ from rich.console import Console
 from msgdas import keep_freed_memory, use_native
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import in_turn
-from msgdas.bench.subjects import Method, Setting, search_of
+from msgdas.bench.setups import Method, Setting, search_of
 from msgdas.data import Augment, Batches, Images
 from msgdas.search.search import Batch
 

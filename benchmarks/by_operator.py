@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from msgdas import keep_freed_memory, native, use_native
+from msgdas import keep_freed_memory, use_native
+from msgdas.fast import native
 from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, write_rows
-from msgdas.bench.subjects import Method, Setting, batch, search_of
+from msgdas.bench.setups import Method, Setting, batch, search_of
 from msgdas.errors import InputError
 
 RESULTS = Path(__file__).parent / "results" / "by_operator.csv"

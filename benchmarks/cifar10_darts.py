@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from msgdas import Alphas, Genotype, derive
-from msgdas.find import find_genotype
+from msgdas.jobs.resolve import find_genotype
 from msgdas.spaces import darts
 
 COLUMNS = ("name", "seed", "test_accuracy", "val_accuracy", "params", "macs", "epochs", "seconds", "genotype")

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.subjects import Method, Plain, Setting, batch, plain_networks, search_of, supernet
-from msgdas.heap import keep_freed_memory
+from msgdas.bench.setups import Method, Plain, Setting, batch, plain_networks, search_of, supernet
+from msgdas.fast.heap import keep_freed_memory
 from msgdas.retrain.compiled import compiled
 
 RESULTS = Path(__file__).parent / "results" / "compiled.csv"

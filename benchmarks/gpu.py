@@ -21,9 +21,9 @@ from rich.table import Table
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from msgdas.bench import memory, speed, subjects
+from msgdas.bench import memory, setups, speed
 from msgdas.bench.rows import Row, write_rows
-from msgdas.bench.subjects import Method, Plain, Setting
+from msgdas.bench.setups import Method, Plain, Setting
 from msgdas.errors import InputError
 from msgdas.search.gradients import mean_backward
 from msgdas.search.search import Search
@@ -57,10 +57,10 @@ class Subject:
     """A search on the GPU, and its steps."""
 
     def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.contiguous_format) -> None:
-        net = subjects.supernet(setting).to(memory_format=layout)
-        self.search: Search = subjects.search_of(method, setting, net)
+        net = setups.supernet(setting).to(memory_format=layout)
+        self.search: Search = setups.search_of(method, setting, net)
         self.train, self.valid = (
-            (x.contiguous(memory_format=layout), y) for x, y in [subjects.batch(setting), subjects.batch(setting)]
+            (x.contiguous(memory_format=layout), y) for x, y in [setups.batch(setting), setups.batch(setting)]
         )
 
     def weight(self) -> None:
@@ -73,9 +73,9 @@ class Subject:
 
 def plain_step(setting: Setting) -> Callable[[], None]:
     """A training step of the network of a random sub-graph."""
-    search = subjects.search_of(Method("random", "random"), setting)
-    net, (kept,) = subjects.plain_networks(search, search.sampler, search.net)
-    plain, batch = Plain(net, kept), subjects.batch(setting)
+    search = setups.search_of(Method("random", "random"), setting)
+    net, (kept,) = setups.plain_networks(search, search.sampler, search.net)
+    plain, batch = Plain(net, kept), setups.batch(setting)
     return lambda: plain.step(batch)
 
 
@@ -135,8 +135,8 @@ def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 def launches(setting: Setting, console: Console) -> Iterator[Row]:
     """Kernels of a step."""
     subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
-    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
-    steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
+    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in setups.items()}
+    steps |= {f"{t} alpha": s.alpha for t, s in setups.items()}
     table = Table(
         "step", "launches", "waits", "ms busy", title=f"{setting.space}, batch {setting.batch_size}", box=None
     )

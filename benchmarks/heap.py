@@ -1,4 +1,4 @@
-"""Search steps of a process that keeps its freed memory (`msgdas.heap`), next to one that leaves glibc as it is; and of
+"""Search steps of a process that keeps its freed memory (`msgdas.fast.heap`), next to one that leaves glibc as it is; and of
 one whose tensors lie in blocks of ours besides (``msgdas/native/blocks.cpp``), next to one that keeps alone.
 
     python benchmarks/heap.py [--rounds 3] [--threads 1]
@@ -24,9 +24,9 @@ from rich.progress import track
 from msgdas.bench.memory import peak
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import in_turn
-from msgdas.bench.subjects import Method, Setting
-from msgdas.heap import keep_freed_memory
-from msgdas.native import use_blocks
+from msgdas.bench.setups import Method, Setting
+from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.native import use_blocks
 
 RESULTS = Path(__file__).parent / "results" / "heap.csv"
 SETTINGS = (Setting("nasbench201", 8, 1), Setting("nasbench201", 16, 5), Setting("darts", 8, 5))

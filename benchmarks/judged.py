@@ -17,10 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from msgdas.bench.plot import draw
-from msgdas.bench.specs import parse_seeds
-from msgdas.bench.stats import paired, spread
-from msgdas.bench.tables import read_table
+from msgdas.compare.plot import draw
+from msgdas.compare.specs import parse_seeds
+from msgdas.compare.stats import paired, spread
+from msgdas.compare.tables import read_table
 from msgdas.errors import InputError
 from msgdas.runs import write_atomic
 

@@ -23,11 +23,11 @@ from rich.console import Console
 from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, Row, to_table, write_rows
 from msgdas.bench.speed import Round
-from msgdas.bench.subjects import Method, Setting, supernet
+from msgdas.bench.setups import Method, Setting, supernet
 from msgdas.choice import choices
 from msgdas.errors import InputError
-from msgdas.heap import keep_freed_memory
-from msgdas.native import use_native
+from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.native import use_native
 
 KS = (1, 2, 3, 4)
 TIMES = [

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from msgdas import keep_freed_memory, use_native
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.subjects import Method, Setting, batch, search_of
+from msgdas.bench.setups import Method, Setting, batch, search_of
 
 RESULTS = Path(__file__).parent / "results" / "native_steps.csv"
 SIZES = (("nasbench201", 8, 1), ("nasbench201", 16, 5), ("darts", 8, 5))  # space, channels, cells

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
-from msgdas.heap import keep_freed_memory
-from msgdas.native import native, use_native
+from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.native import native, use_native
 from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
-from msgdas.ops.dense import DenseConv2d
-from msgdas.ops.depthwise import DepthwiseConv2d
+from msgdas.fast.dense import DenseConv2d
+from msgdas.fast.depthwise import DepthwiseConv2d
 
 RESULTS = Path(__file__).parent / "results" / "operations.csv"
 SHAPES = ((8, 32), (16, 16), (32, 8))  # channels, side

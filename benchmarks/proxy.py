@@ -22,10 +22,10 @@ from scipy.stats import kendalltau
 from torch.nn import functional as F
 
 from msgdas import load_data, methods
-from msgdas.bench.tables import Table, read_table
+from msgdas.compare.tables import Table, read_table
 from msgdas.data import Batches
 from msgdas.genotype import Genotype
-from msgdas.quiet import quiet
+from msgdas.ops.statistics import quiet
 from msgdas.runs import write_atomic
 from msgdas.samplers import Fixed
 from msgdas.search.search import Batch, Search

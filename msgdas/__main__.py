@@ -1,5 +1,5 @@
 """``python -m msgdas``: the command line."""
 
-from msgdas.cli import main
+from msgdas.cli.main import main
 
 main()

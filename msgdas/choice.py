@@ -12,12 +12,12 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from msgdas.errors import InputError
-from msgdas.ops.fused import Summand, fused_inner, fused_sum, fusible
+from msgdas.fast.fused import Summand, fused_inner, fused_sum, fusible
 from msgdas.ops.skip import Zero
-from msgdas.ops.sums import dense, inner, plus
-from msgdas.ops.weighted import alone, hooked, sharing, summand, weighted_norm, weighted_sum
-from msgdas.precision import autocast_again
-from msgdas.quiet import frozen_statistics, quiet
+from msgdas.fast.sums import dense, inner, plus
+from msgdas.fast.weighted import alone, hooked, sharing, summand, weighted_norm, weighted_sum
+from msgdas.ops.gated import autocast_again
+from msgdas.ops.statistics import frozen_statistics, quiet
 
 if TYPE_CHECKING:
     from msgdas.subgraph import Gate

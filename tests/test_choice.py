@@ -12,7 +12,7 @@ from msgdas.choice import MixedInput, MixedOp, all_choices, choices
 from msgdas.errors import InputError
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.drop import drop_block
-from msgdas.quiet import quiet
+from msgdas.ops.statistics import quiet
 from msgdas.samplers import GumbelTopK
 from msgdas.subgraph import Gate, SubGraph, full, select
 

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from msgdas import cli
+from msgdas.cli import main as cli
 from msgdas.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

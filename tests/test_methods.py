@@ -15,7 +15,7 @@ from msgdas import methods
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.errors import InputError
-from msgdas.quiet import quiet
+from msgdas.ops.statistics import quiet
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, Topology
 from msgdas.samplers._relax import gumbel_like
 from msgdas.search.gradients import AlphaStep, added, first_order

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.bench.subjects import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
+from msgdas.bench.setups import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
-from msgdas.native import use_native
+from msgdas.fast.native import use_native
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.search import Batch
 from msgdas.subgraph import SubGraph

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from msgdas.bench.rows import Row, machine
-from msgdas.bench.subjects import Method, Plain, Setting, batch, plain_networks, rewound, search_of, supernet
+from msgdas.bench.setups import Method, Plain, Setting, batch, plain_networks, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 

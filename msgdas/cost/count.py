@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from msgdas.quiet import quiet
+from msgdas.ops.statistics import quiet
 
 if TYPE_CHECKING:
     from torch.utils.flop_counter import FlopCounterMode

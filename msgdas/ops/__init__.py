@@ -3,9 +3,9 @@
 from msgdas.ops.conv import FactorizedReduce, dil_conv, relu_conv_bn, sep_conv, wide_conv
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.mbconv import InvertedResidual
-from msgdas.ops.norm import BatchNorm2d
+from msgdas.fast.norm import BatchNorm2d
 from msgdas.ops.partial import PartialChannels
-from msgdas.ops.pool import AvgPool2x2, AvgPool3x3
+from msgdas.fast.pool import AvgPool2x2, AvgPool3x3
 from msgdas.ops.skip import Noise, Projection, Zero
 
 __all__ = [

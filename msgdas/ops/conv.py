@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgdas.ops.dense import DenseConv2d
-from msgdas.ops.depthwise import DepthwiseConv2d
-from msgdas.ops.norm import BatchNorm2d
+from msgdas.fast.dense import DenseConv2d
+from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.fast.norm import BatchNorm2d
 
 __all__ = ["FactorizedReduce", "dil_conv", "relu_conv_bn", "sep_conv", "wide_conv"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from msgdas.ops.norm import BatchNorm2d
+from msgdas.fast.norm import BatchNorm2d
 
 __all__ = ["InvertedResidual", "conv_norm_activation"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from msgdas.ops.conv import FactorizedReduce, dil_conv, sep_conv, wide_conv
-from msgdas.ops.pool import AvgPool3x3
+from msgdas.fast.pool import AvgPool3x3
 from msgdas.ops.skip import Noise, Zero
 
 __all__ = ["OPERATIONS"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from msgdas.ops.norm import BatchNorm2d
+from msgdas.fast.norm import BatchNorm2d
 
 __all__ = ["Noise", "Projection", "Zero"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from msgdas.errors import InputError
-from msgdas.quiet import quiet
+from msgdas.ops.statistics import quiet
 from msgdas.subgraph import full, select
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.errors import InputError
-from msgdas.finite import refuse_not_finite
+from msgdas.runs.finite import refuse_not_finite
 from msgdas.genotype import Genotype
-from msgdas.lasting import random_states, set_random_states
-from msgdas.layout import layout
+from msgdas.runs.resumable import random_states, set_random_states
+from msgdas.fast.layout import layout
 from msgdas.ops.drop import DropBlockIdentity
-from msgdas.precision import LossScale, autocast
-from msgdas.quiet import quiet, tracing
+from msgdas.search.precision import LossScale, autocast
+from msgdas.ops.statistics import quiet, tracing
 from msgdas.samplers import Fixed, Sampler
 from msgdas.search.describe import describe
 from msgdas.search.early_stop import EarlyStop
@@ -31,7 +31,7 @@ from msgdas.search.guidance import Guidance
 from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, at, cosine
-from msgdas.search.seen import Seen
+from msgdas.search.step_metrics import Seen
 from msgdas.subgraph import SubGraph, cut, full, select
 
 __all__ = ["Batch", "Penalty", "Search"]
@@ -73,7 +73,7 @@ class Search:
         micro_batches: parts of each batch that run one after another, at the memory of one: same gradients, but for
             what looks at a whole batch, as BatchNorm does (its statistics are each part's own) and a weighted loss.
         precision: of the forwards and backwards, ``"float32"``, ``"bfloat16"`` or ``"float16"`` (see
-            `msgdas.precision`); weights, alphas, noise and losses are float32 always.
+            `msgdas.search.precision`); weights, alphas, noise and losses are float32 always.
         recompute: operations that run together are run again in backward: less memory, more time, same gradients.
         steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
         seed: of the sampler's draws and the initial alphas.

@@ -18,11 +18,11 @@ from msgdas.discretize import KeptInputs
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
 from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
-from msgdas.ops.dense import DenseConv2d
+from msgdas.fast.dense import DenseConv2d
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
-from msgdas.ops.sums import dense
-from msgdas.ops.weighted import sharing
+from msgdas.fast.sums import dense
+from msgdas.fast.weighted import sharing
 from msgdas.report.graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 

@@ -7,18 +7,19 @@ import math
 import pytest
 import torch
 
-from msgdas.bench import memory, speed, subjects
+from msgdas.bench import memory, setups, speed
 from msgdas.bench.naive import naive
 from msgdas.bench.rows import Earlier, Row, write_rows
-from msgdas.bench.subjects import Method, Setting, plain_networks, search_of, supernet
+from msgdas.bench.setups import Method, Setting, plain_networks, search_of, supernet
 from msgdas.choice import MixedOp
-from msgdas.cli import main
+from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.methods import METHODS, darts
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d, fused
-from msgdas.ops.dense import DenseConv2d
-from msgdas.ops.depthwise import DepthwiseConv2d
+from msgdas.fast import fused
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
+from msgdas.fast.dense import DenseConv2d
+from msgdas.fast.depthwise import DepthwiseConv2d
 from msgdas.spaces import SPACES
 from msgdas.subgraph import select
 
@@ -72,7 +73,7 @@ def test_proxylessnas_runs_other_sub_graphs_in_its_two_steps():
 
 
 def test_the_naive_super_net_learns_the_same_alphas():
-    net, (x, labels) = supernet(setting("darts")), subjects.batch(setting("darts"))
+    net, (x, labels) = supernet(setting("darts")), setups.batch(setting("darts"))
     searches = darts(copy.deepcopy(net), alpha_lr=0.1), naive(copy.deepcopy(net), alpha_lr=0.1)
     for search in searches:
         search.alpha_step((x, labels), (x, labels))
@@ -107,7 +108,7 @@ def test_every_method_runs():
 
 
 def test_k_ends_at_the_candidates_of_the_smallest_choice():
-    texts = [method.text for method in subjects.default_methods(setting("mbconv-macro"))]
+    texts = [method.text for method in setups.default_methods(setting("mbconv-macro"))]
     assert texts == ["msgdas:k=1", "msgdas:k=2", "msgdas:k=3", "gdas", "proxylessnas", "darts", "darts-2nd"]
 
 
@@ -141,7 +142,7 @@ def test_one_by_one_the_paths_of_several_steps_are_the_same():
             for part in zip(*pairs, strict=True)
         ]
 
-    with subjects.rewound(search):
+    with setups.rewound(search):
         together = drawn(3)
     search.sampler, search.weight_sampler = memory._OneByOne(search.sampler), memory._OneByOne(search.weight_sampler)
     assert drawn(12) == together
@@ -262,7 +263,7 @@ def test_the_guard_sets_the_exit_code(factor, code, tmp_path, capsys):
 def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
     search = search_of(Method("random", "random"), setting(space))
     net, (kept,) = plain_networks(search, search.sampler, search.net)
-    ours, theirs = (subjects.Plain(net, kept, pytorch=own).net for own in (False, True))
+    ours, theirs = (setups.Plain(net, kept, pytorch=own).net for own in (False, True))
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(theirs(x), ours(x))
     written = {type(module) for module in theirs.modules() if type(module).__module__.startswith("msgdas.ops")}
@@ -272,12 +273,12 @@ def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
 def test_it_runs_without_the_kernels(kernels, monkeypatch):
     search = search_of(Method("random", "random"), setting())
     net, (kept,) = plain_networks(search, search.sampler, search.net)
-    ours, theirs = (subjects.Plain(net, kept, pytorch=own) for own in (False, True))
+    ours, theirs = (setups.Plain(net, kept, pytorch=own) for own in (False, True))
     ran = []
     monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (ran.append(1), of(*given)))
-    theirs.step(subjects.batch(setting()))
+    theirs.step(setups.batch(setting()))
     assert not ran
-    ours.step(subjects.batch(setting()))
+    ours.step(setups.batch(setting()))
     assert ran
 
 

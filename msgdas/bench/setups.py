@@ -1,0 +1,180 @@
+"""What `speed` and `memory` measure: methods on super-nets, and plain training of the very sub-graphs that they run.
+
+Everything on random images, in the device's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgdas.alphas import Alphas
+from msgdas.bench.naive import naive, of_pytorch
+from msgdas.choice import MixedOp, all_choices, choices
+from msgdas.discretize import discretize
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.jobs import supernet_options
+from msgdas.fast.layout import layout
+from msgdas.methods import METHODS
+from msgdas.fast.native import without_kernels
+from msgdas.samplers import Sampler, SinglePath
+from msgdas.search.optimizers import default_weight_optimizer
+from msgdas.search.search import Batch, Search
+from msgdas.spaces import find_space
+from msgdas.subgraph import SubGraph
+
+__all__ = [
+    "Method",
+    "Plain",
+    "Setting",
+    "batch",
+    "default_methods",
+    "genotype_of",
+    "plain_networks",
+    "rewound",
+    "search_of",
+    "supernet",
+]
+
+LR = 1e-3  # of the weights: labels are random, and no loss may run away
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods share."""
+
+    space: str
+    channels: int
+    cells: int
+    image_size: int = 32
+    batch_size: int = 64
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    native: bool = False  # kernels of ours in use: `use_native`
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its options. Unless they say otherwise it is past its warm-up and has no DropBlock, as a plain
+    network has none.
+
+    Attributes:
+        text: what the tables call it.
+        name: one of `METHODS`, or ``"naive"`` (`msgdas.bench.naive`).
+    """
+
+    text: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def default_methods(setting: Setting) -> list[Method]:
+    """MSG-DAS with K = 1 … O, O the candidates of the smallest choice, and the methods it descends from."""
+    smallest = min(len(same[0].labels) for same in choices(supernet(setting)).values())
+    ours = [Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in range(1, smallest + 1)]
+    return [*ours, *(Method(name, name) for name in ("gdas", "proxylessnas", "darts", "darts-2nd"))]
+
+
+def supernet(setting: Setting, **options: Any) -> nn.Module:
+    """The super-net, in training mode."""
+    net = find_space(setting.space).supernet(
+        channels=setting.channels,
+        cells=setting.cells,
+        classes=CLASSES,
+        in_channels=3,
+        image_size=setting.image_size,
+        **options,
+    )
+    return net.to(setting.device, memory_format=layout(setting.device)).train()  # type: ignore[call-overload]
+
+
+def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
+    """A method on ``net``, or on a super-net of its own where it asks for one; its alphas stay where they are."""
+    common: dict[str, Any] = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR, "steps": 1000}
+    settings = {**common, "seed": setting.seed, **method.options}
+    if method.name == "naive":
+        return naive(supernet(setting), **settings)
+    if method.name not in METHODS:
+        raise InputError(f"method {method.name!r} is not known: use {', '.join(METHODS)}")
+    own = supernet_options(method.name, find_space(setting.space))
+    return METHODS[method.name](supernet(setting, **own) if own or net is None else net, **settings)
+
+
+def batch(setting: Setting, method: Method | None = None) -> Batch:
+    """Random images and labels, in the method's layout."""
+    size, side = setting.batch_size, setting.image_size
+    x = torch.randn(size, 3, side, side, device=setting.device)
+    naively = method is not None and method.name == "naive"
+    x = x.contiguous(memory_format=torch.contiguous_format if naively else layout(setting.device))
+    return x, torch.randint(CLASSES, (size,), device=setting.device)
+
+
+class Plain:
+    """Ordinary training of the network of one sub-graph, its weights those of the super-net.
+
+    Args:
+        pytorch: with PyTorch's own operations instead of ours, and without the kernels.
+    """
+
+    def __init__(self, net: nn.Module, kept: Genotype, *, pytorch: bool = False) -> None:
+        self.net = discretize(net, kept).train()
+        self._operations = without_kernels if pytorch else nullcontext
+        if pytorch:
+            of_pytorch(self.net)
+        self.forward: Callable[..., Tensor] = self.net
+        self.optimizer = default_weight_optimizer(self.net.parameters())
+        for group in self.optimizer.param_groups:
+            group["lr"] = LR
+
+    def step(self, train: Batch) -> None:
+        """Forward, backward, clip, fused SGD; the loss is read, as any loop does."""
+        x, labels = train
+        with self._operations():
+            loss = F.cross_entropy(self.forward(x), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.item()
+
+
+def plain_networks(search: Search, sampler: Sampler, base: nn.Module) -> tuple[nn.Module, list[Genotype]]:
+    """The sub-graphs that a step with ``sampler`` will draw, and the network that they are of.
+
+    Where a choice runs more than one operation, a random sub-graph of ``base``, a super-net without options, instead.
+    """
+    with rewound(search), torch.no_grad():
+        drawn = search.draw(sampler)
+        operations = {name for name, same in all_choices(search.net).items() if isinstance(same[0], MixedOp)}
+        net, labels = search.net, search.alphas.labels
+        if any(len(gate.active) > 1 for one in drawn for name, gate in one.items() if name in operations):
+            alphas = Alphas.of(base, init=0.0)
+            net, labels = base, alphas.labels
+            drawn = SinglePath()(alphas, generator=search.generator)
+    return net, [genotype_of(net, labels, subgraph) for subgraph in drawn]
+
+
+def genotype_of(net: nn.Module, labels: Mapping[str, tuple[str, ...]], subgraph: SubGraph) -> Genotype:
+    """Of a sub-graph; a node whose inputs are not searched keeps them all."""
+    kept = {name: tuple(labels[name][i] for i in gate.active) for name, gate in subgraph.items()}
+    to_genotype = getattr(net, "genotype", None)
+    return to_genotype(kept) if to_genotype else Genotype(getattr(net, "space", "custom"), kept)
+
+
+@contextmanager
+def rewound(search: Search) -> Iterator[None]:
+    """Afterwards the search draws the same sub-graphs again."""
+    state = search.generator.get_state()
+    try:
+        yield
+    finally:
+        search.generator.set_state(state)

@@ -1,7 +1,0 @@
-"""A look at a folder of images before the first search: what is in it, what is wrong with it, what to run."""
-
-from msgdas.check.folder import Copies, Kinds, Report, check_folder
-from msgdas.check.proposal import Proposal, propose
-from msgdas.check.words import describe
-
-__all__ = ["Copies", "Kinds", "Proposal", "Report", "check_folder", "describe", "propose"]

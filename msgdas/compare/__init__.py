@@ -1,0 +1,5 @@
+"""Methods compared over seeds: a resumable queue of searches, and tables of what each genotype is worth."""
+
+from msgdas.compare.tables import Table, read_nats, read_table
+
+__all__ = ["Table", "read_nats", "read_table"]

@@ -1,0 +1,71 @@
+"""What a finished search left in its run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgdas.compare.queue import Task
+from msgdas.errors import InputError
+from msgdas.genotype import Genotype
+from msgdas.runs import Run
+
+__all__ = ["Found", "read_found"]
+
+SKIP = "skip_connect"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One finished search.
+
+    Attributes:
+        records: of its epochs.
+        text: the genotype's.
+        derived_accuracy: of the genotype with the super-net's weights on validation images, a fraction.
+        peak_memory_mib: of its process; ``None`` if it was not measured.
+    """
+
+    method: str
+    seed: int
+    records: Sequence[dict[str, Any]]
+    genotype: Genotype
+    text: str
+    derived_accuracy: float
+    seconds: float
+    peak_memory_mib: float | None
+    skip_share: float
+    params: int
+    macs: int
+    versions: dict[str, Any]
+
+
+def read_found(task: Task) -> Found:
+    """Read the run folder of a task that is done.
+
+    Raises:
+        InputError: a file of it is missing or damaged.
+    """
+    run = Run.open(task.folder, lock=False)
+    file = task.folder / "genotype.json"
+    genotype, records = Genotype.read(file), run.metrics()
+    if not records:
+        raise InputError(f"run '{task.folder}' has a genotype and no metrics: remove the folder, to search again")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    ranked = kept.get("ranked")
+    return Found(
+        task.spec.text,
+        task.seed,
+        records,
+        genotype,
+        str(genotype),
+        ranked[0]["accuracy"] if ranked else records[-1]["derived_accuracy"],
+        records[-1]["seconds"],
+        task.noted().get("peak_memory_mib"),
+        genotype.share(SKIP),
+        kept["params"],
+        kept["macs"],
+        run.config["versions"] | {"threads": run.config["settings"]["threads"]},
+    )

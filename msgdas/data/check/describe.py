@@ -1,0 +1,154 @@
+"""The report on a folder as lines for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from msgdas.data.check.folder import Copies, Report
+from msgdas.data.images import in_words
+
+__all__ = ["describe"]
+
+NAMED = 3  # files that the text names
+WIDTH = 80
+
+
+def describe(report: Report) -> list[str]:
+    """The report as lines of at most 80 columns, problems first (a command is cut between its words only)."""
+    blocks = [_problems(report), _notes(report), _found(report), _proposed(report)]
+    return [line for block in blocks if block for line in (*block, "")][:-1]
+
+
+def _problems(report: Report) -> list[str]:
+    lines = [line for reason in report.refused for line in _wrapped("  ", f"a search would not start: {reason}")]
+    if report.unreadable:
+        every = len(report.unreadable) + _total(report)
+        lines += [f"  {len(report.unreadable):,} of {every:,} image files cannot be read and are left out"]
+        lines += _listed(f"{file}: {reason}" for file, reason in report.unreadable.items())
+    lines += _leaks(report)
+    if report.conflicts:
+        lines += _wrapped("  ", f"LABEL CONFLICT: {_images(report.conflicts)} under two classes; keep the right one")
+        lines += _groups(report.conflicts, lambda c: c.classes)
+    return ["problems", *lines] if lines else []
+
+
+def _leaks(report: Report) -> list[str]:
+    """Each pair of parts that share images: an accuracy on the first is too high where the second was learnt."""
+    lines = []
+    for part, other in (("test", "train"), ("val", "train"), ("test", "val")):
+        shared = [c for c in report.copies if {part, other} <= set(c.parts)]
+        if shared:
+            count, every = sum(c.parts.count(part) for c in shared), sum(report.images[part].values())
+            text = f"LEAK: {count:,} of {every:,} {part} images are in {other} too, so accuracy on {part} is too high"
+            lines += _wrapped("  ", f"{text}; keep one of each") + _groups(shared, lambda c: c.parts)
+    return lines
+
+
+def _notes(report: Report) -> list[str]:
+    lines = []
+    repeats = [c for c in report.copies if len(c.parts) > len(set(c.parts)) and not c.conflict]
+    if repeats:
+        count = sum(len(c.parts) - len(set(c.parts)) for c in repeats)
+        lines += _wrapped("  ", f"copies within a part, besides the first of each: {count:,}; they weigh more")
+        lines += _groups(repeats, lambda c: c.files)
+    for part, classes in report.missing.items():
+        lines += _wrapped("  ", f"classes without images in {part}: {_few(classes)}")
+    if report.empty_folders:
+        lines += _wrapped("  ", f"folders without images, no classes: {_few(report.empty_folders)}")
+    if report.unused:
+        lines += _wrapped("  ", f"image files outside the class folders, not used: {len(report.unused):,}")
+        lines += _listed(report.unused)
+    if report.other_files:
+        lines += _wrapped("  ", f"files that are not read: {_counts(report.other_files)}")
+    return ["notes", *lines] if lines else []
+
+
+def _found(report: Report) -> list[str]:
+    parts = {part: sum(report.images[part].values()) for part in ("train", "val", "test")}
+    kinds = asdict(report.kinds)
+    names = ("grey", "colour", "transparent", "animated", "rotated")
+    split = f" ({' and '.join(report.split_off)} split off train)" if report.split_off else ""
+    facts = {
+        "images": f"{_total(report):,}: {_counts(parts)}{split}",
+        "classes": _classes(report),
+        "sides": "{smallest_side:,} to {largest_side:,} pixels, median of the shorter {median_side:,}".format(**kinds),
+        "kinds": _counts({name: kinds[name] for name in names if kinds[name]}),
+        "formats": _counts(report.kinds.formats),
+    }
+    lines = [line for name, text in facts.items() for line in _wrapped(f"  {name:<9}", text)]
+    return [*_wrapped("", report.folder), *lines]
+
+
+def _classes(report: Report) -> str:
+    train = report.images["train"]
+    small, large = min(train, key=train.__getitem__), max(train, key=train.__getitem__)
+    if train[small] == train[large]:
+        return f"{len(train):,}, of {train[small]:,} training images each"
+    ratio = f", 1 : {report.imbalance:.1f}" if report.imbalance else ""
+    return f"{len(train):,}, of {train[small]:,} ({small}) to {train[large]:,} ({large}) training images{ratio}"
+
+
+def _proposed(report: Report) -> list[str]:
+    proposal = report.proposal
+    if proposal is None:
+        return []
+    width = max(map(len, proposal.reasons)) + 4
+    lines = [line for option, why in proposal.reasons.items() for line in _wrapped(f"  {option:<{width - 2}}", why)]
+    memory = f"{in_words(proposal.memory_needed)} of pixels, {in_words(proposal.memory_free)} free: "
+    fits = "kept in memory" if proposal.in_memory else "too much, so read from disk in every epoch"
+    lines += _wrapped(f"  {'memory':<{width - 2}}", memory + fits)
+    return ["proposal", *(line for command in proposal.commands for line in _continued(command)), *lines]
+
+
+def _continued(command: str) -> list[str]:
+    """A command for a POSIX shell over several lines."""
+    lines = ["  "]
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines[-1].strip() and cell_len(f"{lines[-1]}{word} \\") > WIDTH:
+            lines.append("      ")
+        lines[-1] += f"{word} "
+    return [f"{line}\\" for line in lines[:-1]] + [lines[-1].rstrip()]
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """Text after ``head``, under itself, in as many lines as it takes; what a terminal cannot print is a ``?``."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    wrapped = Text(plain).wrap(Console(), WIDTH - len(head))
+    first, *others = (line.plain.rstrip() for line in wrapped)
+    return [head + first, *(" " * len(head) + line for line in others)]
+
+
+def _groups(copies: Iterable[Copies], what: Callable[[Copies], Sequence[str]]) -> list[str]:
+    """One line of equal files a group, one file for each of ``what`` they differ in."""
+    files = [list(dict(reversed([*zip(what(c), c.files)])).values()) for c in copies]
+    return _listed(" = ".join(some[:NAMED]) + (" = …" if len(some) > NAMED else "") for some in files)
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    """The first few on lines of their own."""
+    texts = list(texts)
+    lines = [line for text in texts[:NAMED] for line in _wrapped("    ", text)]
+    return [*lines, f"    … and {len(texts) - NAMED:,} more (--json)"] if len(texts) > NAMED else lines
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more (--json)" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _images(copies: Sequence[Copies]) -> str:
+    return f"{len(copies):,} images lie" if len(copies) > 1 else "1 image lies"
+
+
+def _total(report: Report) -> int:
+    return report.kinds.grey + report.kinds.colour

@@ -1,0 +1,1 @@
+"""The speed wing: the same networks, faster."""

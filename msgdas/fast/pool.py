@@ -1,0 +1,119 @@
+"""Average pooling, fast in training on the CPU."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from msgdas.fast.native import empty_map, run, takes
+
+__all__ = ["AvgPool2x2", "AvgPool3x3"]
+
+PIXELS = 2**13  # of a batch, from which on a convolution pays
+LINE = 16  # channels of a cache line
+SIZE = 2**14  # numbers of a map, from which on the kernels pay
+CHANNELS = 8  # of which that of 2 × 2 takes multiples
+
+
+class AvgPool3x3(nn.AvgPool2d):
+    """Mean of the 3 × 3 pixels around one, of those that lie on the map: ``(B, C, H, W) → (B, C, ⌈H/stride⌉, …)``.
+
+    In training on a CPU one of stride 1 is, for many pixels, a depthwise convolution with ones, in 0.2 to 0.8 of the
+    time of PyTorch's own pooling (benchmarks/operations.py), or with `msgdas.use_native` a compiled kernel's, in half
+    of that again; both equal but for rounding. Elsewhere it is PyTorch's.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__(3, stride, padding=1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 1 and self.training and (takes(x, SIZE) or _pays(x)):
+            output: Tensor = _Pooled.apply(x)
+            return output
+        return super().forward(x)
+
+
+class AvgPool2x2(nn.AvgPool2d):
+    """Mean of 2 × 2 pixels: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
+
+    With `msgdas.use_native` that of even sides is in training a compiled kernel's, in 0.2 to 0.7 of the time of
+    PyTorch's own (benchmarks/operations.py), equal but for rounding.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and takes(x, SIZE) and _halves(x.shape):
+            output: Tensor = _Halved.apply(x)
+            return output
+        return super().forward(x)
+
+
+def _halves(shape: torch.Size) -> bool:
+    return shape[1] % CHANNELS == shape[2] % 2 == shape[3] % 2 == 0
+
+
+class _Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        images, channels, height, width = x.shape
+        return _by_kernel("pool2x2", x, empty_map((images, channels, height // 2, width // 2), x), turned=False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # to be differentiated again
+            return F.interpolate(grad, scale_factor=2.0) / 4
+        images, channels, height, width = grad.shape
+        of_input = empty_map((images, channels, 2 * height, 2 * width), grad)
+        return _by_kernel("pool2x2", grad.contiguous(memory_format=torch.channels_last), of_input, turned=True)
+
+
+def _pays(x: Tensor) -> bool:
+    known = x.device.type == "cpu" and x.dim() == 4 and x.dtype in (torch.float32, torch.float64)
+    known = known and not torch.compiler.is_compiling()
+    return known and x.numel() >= PIXELS * x.shape[1] and not torch.is_autocast_enabled("cpu")
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if takes(x, 0):
+            return _by_kernel("pool3x3", x, torch.empty_like(x), turned=False)
+        return _sums(x).mul_(_shares(*x.shape[1:], x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        if takes(grad, 0) and not torch.is_grad_enabled():  # not to be differentiated again
+            return _by_kernel("pool3x3", grad, torch.empty_like(grad), turned=True)
+        return _sums(grad * _shares(*grad.shape[1:], grad.dtype))
+
+
+def _by_kernel(kernel: str, x: Tensor, y: Tensor, *, turned: bool) -> Tensor:
+    """``y``, filled: what is pooled of ``x``; ``turned``: the gradient of the input from that of the output."""
+    images, channels, height, width = (y if turned else x).shape
+    run(kernel, x.dtype, images, height, width, channels, turned, x, y)
+    return y
+
+
+def _sums(x: Tensor) -> Tensor:
+    """Of the 3 × 3 pixels around each."""
+    return F.conv2d(x, _ones(x.shape[1], x.dtype), None, 1, 1, 1, x.shape[1])
+
+
+@lru_cache
+def _ones(channels: int, dtype: torch.dtype) -> Tensor:
+    return torch.ones(channels, 1, 3, 3, dtype=dtype)
+
+
+@lru_cache
+def _shares(channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """One over the number of pixels that each window has on the map, ``(1, 1 or C, H, W)``: few channels are multiplied
+    faster without broadcasting."""
+    shares = _sums(torch.ones(1, 1, height, width, dtype=dtype)).reciprocal()
+    repeated = shares.expand(-1, channels if channels < LINE else 1, -1, -1)
+    return repeated.contiguous(memory_format=torch.channels_last)

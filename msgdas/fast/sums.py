@@ -1,0 +1,69 @@
+"""Weighted sums of maps, in few passes over memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msgdas.fast.backward import wanted
+
+__all__ = ["dense", "inner", "plus"]
+
+
+def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``total + weight · y``, where it can be in the memory of ``total``.
+
+    Args:
+        weight: a scalar; None: 1.
+    """
+    if total is not None and (total.shape, total.dtype) != (y.shape, y.dtype):
+        return total + plus(None, y, weight)
+    if weight is None:
+        return y if total is None else total.add_(y)
+    if weight.requires_grad and torch.is_grad_enabled():
+        result: Tensor = _Weighted.apply(y, weight, total)
+        return result
+    return weight * y if total is None else total.addcmul_(y, weight)
+
+
+class _Weighted(torch.autograd.Function):
+    """``weight · y``, added to ``total`` in its memory. PyTorch's own backward has ``∂L/∂y · y`` in memory for the
+    gradient of the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
+        ctx.save_for_backward(y, weight)
+        if total is None:
+            return weight * y
+        ctx.mark_dirty(total)
+        return total.addcmul_(y, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, weight = ctx.saved_tensors
+        wants = wanted(ctx, 2)
+        of_y = grad * weight if wants[0] else None
+        of_weight = inner(grad, y).to(weight.dtype) if wants[1] else None
+        return of_y, of_weight, grad if ctx.needs_input_grad[2] else None
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """``Σ a · b`` in float32 at least; of maps that lie alike in memory without their product."""
+    precision = torch.promote_types(a.dtype, torch.float32)
+    if a.dtype == b.dtype == precision and a.stride() == b.stride() and _in_one_piece(a):
+        flat = (a.numel(),), (1,)
+        return torch.dot(a.as_strided(*flat), b.as_strided(*flat))
+    return (a * b).sum(dtype=precision)
+
+
+def dense(grad: Tensor) -> Tensor:
+    """``grad``, copied if it is a part of a larger tensor, as that of what is concatenated: the backward of a BatchNorm
+    takes 10 to 25 times as long on those (PyTorch 2.14.1 on a CPU, channels_last)."""
+    return grad if _in_one_piece(grad) else grad.clone()
+
+
+def _in_one_piece(tensor: Tensor) -> bool:
+    """Whether it fills its memory without gaps, in one of the two layouts."""
+    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))

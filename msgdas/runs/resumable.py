@@ -1,0 +1,172 @@
+"""What makes a search and a training last: the loop over their steps, which may be stopped or killed at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from msgdas.errors import InputError
+from msgdas.runs.finite import first_bad, not_a_number, tensors
+from msgdas.runs import Run, Stop
+
+__all__ = ["Means", "Place", "Stateful", "Stopped", "go_on", "random_states", "resume", "set_random_states"]
+
+Record = dict[str, Any]
+CHECKPOINT_SECONDS = 600.0  # a checkpoint at every epoch's end, and within an epoch at least this often
+
+
+class Stopped(Exception):
+    """A signal ended the loop after a whole step; the run is saved. ``signal``: its number."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold and give back."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Means:
+    """Running means by name, which a checkpoint can hold."""
+
+    def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
+        self.sums = sums or {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            total = self.sums.setdefault(name, [0.0, 0.0])
+            total[0] += value
+            total[1] += 1
+
+    def get(self, name: str) -> float | None:
+        total, count = self.sums.get(name, (0.0, 0.0))
+        return total / count if count else None
+
+
+class Place:
+    """Where a run stands.
+
+    Attributes:
+        length: steps of an epoch.
+        epoch, step: of the step to do next, both from 0; ``epoch`` is also the number of records logged.
+        means: of the epoch so far.
+    """
+
+    def __init__(self, length: int, state: Mapping[str, Any]) -> None:
+        self.length = length
+        self.epoch, self.step = int(state.get("epoch", 0)), int(state.get("step", 0))
+        self.means = Means(state.get("means"))
+        self._seconds = float(state.get("seconds", 0.0))
+        self._started = self.saved = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Steps of the whole run so far."""
+        return self.epoch * self.length + self.step
+
+    def elapsed(self) -> float:
+        """Seconds of the whole run so far, interruptions not counted."""
+        return self._seconds + time.monotonic() - self._started
+
+    def advance(self, metrics: dict[str, float]) -> None:
+        self.step += 1
+        self.means.add(metrics)
+
+    def next_epoch(self) -> None:
+        self.epoch, self.step, self.means = self.epoch + 1, 0, Means()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, "means": self.means.sums, "seconds": self.elapsed()}
+
+
+def resume(job: Stateful, run: Run | None, length: int) -> Place:
+    """Put ``job`` and the metrics back to the run's last checkpoint, if there is one.
+
+    Args:
+        length: steps of an epoch.
+
+    Raises:
+        InputError: no checkpoint is readable, or metrics are missing.
+    """
+    state = run.load() if run else None
+    if run and state and "place" not in state:
+        raise InputError(f"the checkpoint in '{run.path}' is of an earlier version: start again with another --out")
+    place = Place(length, state["place"] if state else {})
+    if run:
+        run.cut_metrics(place.epoch)
+    if state:
+        job.load_state_dict(state["job"])
+    return place
+
+
+def go_on(
+    job: Stateful,
+    place: Place,
+    steps: Iterator[dict[str, float]],
+    *,
+    stop: Stop,
+    epochs: int,
+    end_epoch: Callable[[], Record],
+    run: Run | None,
+    on_step: Callable[[int, int, int], None] | None,
+    on_epoch: Callable[[Record], None] | None,
+) -> None:
+    """Do the steps that are left, and keep what they did.
+
+    Args:
+        job: what the steps change.
+        steps: each ``next`` does the step at ``place`` and gives its metrics.
+        stop: of `stop_on_signals`, in which the caller is.
+        end_epoch: makes the record of the epoch that ``place`` is in.
+        run, on_step, on_epoch: as in `msgdas.search.loop.fit`.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM came; the step was finished and saved.
+        InputError: a number to be saved is none; the last checkpoint is kept.
+    """
+    for metrics in steps:
+        place.advance(metrics)
+        if on_step:
+            on_step(place.epoch, place.step - 1, place.length)
+        epoch_over = place.step == place.length
+        if epoch_over:
+            record = end_epoch()
+            if run:
+                run.log(record)
+            if on_epoch:
+                on_epoch(record)
+            place.next_epoch()
+        if run and (epoch_over or stop.requested or time.monotonic() - place.saved > CHECKPOINT_SECONDS):
+            _save(job, place, run)
+        if stop.requested and place.epoch < epochs:
+            raise Stopped(stop.requested)
+
+
+def random_states() -> dict[str, Any]:
+    """Of torch's global generators, under ``rng`` and ``cuda_rng``."""
+    return {
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(state: Mapping[str, Any]) -> None:
+    """Back to the states of `random_states`."""
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _save(job: Stateful, place: Place, run: Run) -> None:
+    state = job.state_dict()
+    if bad := first_bad({"state": tensors(state)}):
+        raise not_a_number(place.done, bad)
+    run.save({"job": state, "place": place.state_dict()})
+    place.saved = time.monotonic()

@@ -1,0 +1,192 @@
+"""Compiled kernels: what they compute is what PyTorch's operations do, and who lacks a compiler is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from reference import a_map, alphas_of, threads
+from torch import nn
+
+import msgdas.fast.native
+from msgdas.alphas import Alphas
+from msgdas.cli.main import main
+from msgdas.discretize import discretize
+from msgdas.errors import InputError
+from msgdas.methods import darts, gdas
+from msgdas.fast.native import _blocks, _kernels, native, use_native
+from msgdas.fast import fused
+from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.runs import Run
+from msgdas.samplers import Fixed, Softmax
+from msgdas.spaces import darts as darts_space
+from msgdas.spaces import nasbench201
+from msgdas.subgraph import cut, select
+
+pytestmark = pytest.mark.usefixtures("kernels")
+
+
+def test_mixed_precision_is_left_to_pytorch():
+    """The map is float32 and its gradient is not; the kernels read one type."""
+    conv, x, found = DepthwiseConv2d(4, 5, dilation=2), a_map(dtype=torch.float32), []
+    for use in (True, False):
+        use_native(use)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = conv(x).square().sum()
+        found.append(torch.autograd.grad(loss, (x, conv.weight)))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("space", [nasbench201, darts_space])
+def test_nodes_of_the_spaces_are_one_sum_each(space, monkeypatch):
+    """Every candidate's BatchNorm, gate and addition in one pass: no BatchNorm of PyTorch's runs in them."""
+    net = space.supernet(channels=4, cells=3, classes=3, image_size=16).to(memory_format=torch.channels_last)
+    sizes = []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (sizes.append(len(given[2])), of(*given)))
+    (subgraph,) = Softmax()(alphas_of(net).float())
+    x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    with select(net, subgraph), torch.no_grad():
+        net(x)
+    cells, edges = (9, (1, 2, 3)) if space is nasbench201 else (3, (2, 3, 4, 5))
+    candidates = 4 if space is nasbench201 else 7  # that are not none
+    for incoming in edges:
+        assert sizes.count(incoming * candidates) == cells
+
+
+@pytest.mark.parametrize("space", [nasbench201, darts_space])
+def test_what_lies_between_the_nodes_takes_its_relu_in(space, monkeypatch):
+    """The blocks that halve the map, and what brings a cell's inputs to its width."""
+    net = space.supernet(channels=8, cells=3, classes=3, image_size=16).to(memory_format=torch.channels_last)
+    called, x = [], torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(nn.ReLU, "forward", lambda s, x: called.append(s) or torch.relu(x))
+    chains = [
+        chain for name, chain in net.named_modules() if name.endswith((".convs.0", ".convs.1", ".before", ".last"))
+    ]
+    relus = [
+        chain[0] for chain in chains if isinstance(chain, nn.Sequential)
+    ]  # of a factorised reduction there is none
+    (subgraph,) = Softmax()(alphas_of(net).float())
+    for use in (True, False):
+        use_native(use)
+        called.clear()
+        with select(net, subgraph), torch.no_grad():
+            net(x)
+        assert [relu in called for relu in relus] == [not use] * len(relus)
+
+
+def test_probes_write_no_normalised_maps_and_find_the_same(monkeypatch):
+    net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(torch.float64, memory_format=torch.channels_last)
+    text = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+    subgraphs = Fixed(nasbench201.from_string(text))(alphas_of(net))
+    x = a_map(3, 16).detach()
+    unwritten, found = [], []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (unwritten.append(given[3] is None), of(*given)))
+    for use in (True, False):
+        use_native(use)
+        (leaf,), _ = cut(subgraphs, others="probed")
+        with select(net, leaf):
+            net(x).square().mean().backward()
+        found.append([gate.weights.grad for gate in leaf.values()])
+    cells, probed = 3, 1 + 2 + 1 + 2 + 2 + 1  # on each edge, of two convolutions that end with a BatchNorm
+    assert sum(unwritten) == cells * probed
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text", ["|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_derived_network_computes_the_same_bits(text, training):
+    net = nasbench201.supernet(channels=8, image_size=16).to(memory_format=torch.channels_last)
+    genotype = nasbench201.from_string(text)
+    (subgraph,), plain = Fixed(genotype)(Alphas.of(net)), discretize(net, genotype)
+    x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    with select(net.train(training), subgraph):
+        assert torch.equal(net(x), plain.train(training)(x))
+
+
+@pytest.mark.parametrize("method", [darts, gdas])
+def test_a_search_repeats_bit_for_bit(method):
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(memory_format=torch.channels_last)
+        search = method(net, warmup=0.0, steps=3)
+        x = torch.randn(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+        labels = torch.arange(8)
+        with threads(2):
+            for _ in range(3):
+                search.step((x, labels), (x, labels))
+        found.append(dict(net.state_dict()) | dict(search.alphas.logits))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+# ------------------------------------------------------------------ the compiler
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("no-such-compiler", "No such file"), ("false", "failed on kernels.c: ")]
+)
+def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
+    use_native(False)
+    monkeypatch.setattr(msgdas.fast.native, "_kernels", _kernels.__wrapped__)  # nothing is kept
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(InputError, match=compiler) as error:
+        use_native()
+    assert said in str(error.value)
+    assert "leave --native out" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not native()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing of C++ is compiled")
+def test_a_compiler_of_c_alone_is_one_line_too(tmp_path, monkeypatch):
+    """As gcc is without g++; the kernels are not in use then either."""
+    use_native(False)
+    of_c = tmp_path / "cc"
+    of_c.write_text('#!/bin/sh\ncase "$*" in *blocks.cpp*) echo no cc1plus >&2; exit 1;; esac\nexec cc "$@"\n')
+    of_c.chmod(0o755)
+    monkeypatch.setattr(msgdas.fast.native, "_blocks", _blocks.__wrapped__)
+    monkeypatch.setenv("CC", str(of_c))
+    with pytest.raises(InputError, match=r"failed on blocks\.cpp: no cc1plus; install gcc and g") as error:
+        use_native()
+    assert "\n" not in str(error.value)
+    assert not native()
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return stopped.value.code
+
+
+def test_from_the_command_line(tmp_path, capsys, monkeypatch):
+    """A search and a training use the kernels, and say so in their settings; the next one without does not."""
+    used = []
+    monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (used.append(1), of(*given)))
+    small = ["--data=digits", "--epochs=2", "--warmup=1", "--images=64", "--batch-size=32", "--threads=1"]
+    assert run("search", *small, "--native", f"--out={tmp_path / 'run'}") == 0
+    assert used
+    assert Run.open(tmp_path / "run", lock=False).config["settings"]["native"] is True
+    used.clear()
+    assert run("train", tmp_path / "run", "--epochs=1", "--channels=4", "--cells=1", "--native") == 0
+    assert used
+    used.clear()
+    assert run("search", *small, f"--out={tmp_path / 'plain'}") == 0
+    assert not used
+    capsys.readouterr()
+    assert run("search", "--resume", "--native=false", f"--out={tmp_path / 'run'}") == 2
+    assert "--native False is not the run's True" in capsys.readouterr().err
+
+
+def test_a_command_without_a_compiler_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(msgdas.fast.native, "_kernels", _kernels.__wrapped__)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert run("search", "--data=digits", "--native", f"--out={tmp_path / 'run'}") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no-such-compiler" in said
+    assert not (tmp_path / "run").exists()
