@@ -20,7 +20,7 @@ from msgdas.choice import MixedOp, all_choices, choices
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.jobs import supernet_options
+from msgdas.jobs.resolve import supernet_options
 from msgdas.fast.layout import layout
 from msgdas.methods import METHODS
 from msgdas.fast.native import without_kernels

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from msgdas.compare.specs import parse_methods, parse_seeds
+from msgdas.jobs.settings import method_options
 from msgdas.compare.stats import agreement, expected_best, paired, random_search, spread
 from msgdas.compare.tables import Table
 from msgdas.errors import InputError
@@ -50,7 +51,7 @@ def test_agreement():
 
 
 def test_specs():
-    one, other = parse_methods("msgdas:k=3:alpha-lr=0.1, gdas")
+    one, other = parse_methods("msgdas:k=3:alpha-lr=0.1, gdas", method_options)
     assert one.arguments() == ["--method=msgdas", "--k=3", "--alpha-lr=0.1"]
     assert one.folder == "msgdas-k=3-alpha-lr=0.1"
     assert (other.text, other.arguments()) == ("gdas", ["--method=gdas"])
@@ -65,10 +66,10 @@ def test_specs():
         (parse_methods, "gdas:k=2", "'k' is no option of gdas here"),
         (parse_methods, "msgdas:out=x", "'out' is no option of msgdas here"),
         (parse_methods, "msgdas:k", "'k' is no option=value, such as k=3"),
-        (parse_methods, "gdas,gdas", "'gdas' is there twice"),
+        (parse_methods, "gdas,gdas", "'gdas' is given twice"),
         *((parse_seeds, text, "give 3, 0-3 or 0,2,5") for text in ("", "a", "3-1", "-1", "1,,2", "0-99999999")),
     ],
 )
 def test_bad_specs(parse, text, line):
     with pytest.raises(InputError, match=line):
-        parse(text)
+        parse(text, method_options) if parse is parse_methods else parse(text)

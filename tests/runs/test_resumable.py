@@ -22,7 +22,7 @@ from torchvision.ops import StochasticDepth
 
 from msgdas import methods
 from msgdas.cli import main as cli
-from msgdas.jobs import commands as jobs
+from msgdas.jobs import report as reporting
 from msgdas.runs import resumable as lasting
 from msgdas.data import load_data
 from msgdas.errors import InputError
@@ -268,7 +268,7 @@ def command(arguments, started, errors):
 
     Run.load = load_and_tell
     lasting.CHECKPOINT_SECONDS = 0.0
-    jobs.write_report = lambda *_: None
+    reporting.write_report = lambda *_: None
     with open(errors, "w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
         cli.main(arguments)
 
