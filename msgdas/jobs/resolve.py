@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from contextlib import suppress
@@ -15,11 +14,10 @@ from msgdas.data import DataSet, load_data
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.jobs.settings import DATA_HELP, DataSettings
-from msgdas.methods import SUPERNETS
 from msgdas.runs import Run
 from msgdas.spaces import SPACES, Space, find_space
 
-__all__ = ["find_data", "find_device", "find_genotype", "free_folder", "input_size", "network_form", "supernet_options"]
+__all__ = ["find_data", "find_device", "find_genotype", "free_folder", "input_size", "network_form"]
 
 GIB = 2**30
 
@@ -51,23 +49,6 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
 def input_size(data: DataSet) -> dict[str, int]:
     """What a network must know of the data."""
     return {"classes": data.num_classes, "in_channels": data.channels, "image_size": data.image_size}
-
-
-def supernet_options(method: str, space: Space) -> dict[str, Any]:
-    """What a method asks of the super-net, as arguments that the space takes.
-
-    Raises:
-        InputError: the space takes none of them.
-    """
-    asked, known = SUPERNETS.get(method, {}), inspect.signature(space.supernet).parameters
-    options = {option: value for option, value in asked.items() if option in known}
-    if asked and not options:
-        able = [s.name for s in SPACES.values() if asked.keys() & inspect.signature(s.supernet).parameters.keys()]
-        raise InputError(
-            f"method {method} needs a super-net with {', '.join(asked)}, which space {space.name} does not have: "
-            f"use {', '.join(able)}"
-        )
-    return options
 
 
 def network_form(space: Space, form: str | None) -> dict[str, str]:

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgdas.choice import MixedInput, choices
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
 from msgdas.errors import InputError
+from msgdas.fast.layout import layout
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config
 from msgdas.jobs.process import prepare, speed_up
 from msgdas.jobs.report import report
-from msgdas.jobs.resolve import find_data, find_device, input_size, supernet_options
+from msgdas.jobs.resolve import find_data, find_device, input_size
 from msgdas.jobs.settings import Group, SearchSettings, dashed, options, own_options
 from msgdas.methods import METHODS
 from msgdas.report.terminal import SearchView
 from msgdas.runs import Run, write_json
+from msgdas.search.execution import Execution
 from msgdas.search.loop import fit, validation_batches
+from msgdas.search.method import Method
 from msgdas.search.penalties import ExpectedCost
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import cosine, linear
 from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import Space, find_space
+from msgdas.spaces.supernet_options import supernet_options
 
 __all__ = ["search"]
 
@@ -56,12 +60,14 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
     extent = _Extent.of(settings, data, space)
     settings = settings.model_copy(update=asdict(extent))
     torch.manual_seed(settings.seed)
-    net = space.supernet(
-        channels=extent.channels, cells=extent.cells, **input_size(data), **_asked_of_supernet(settings, space)
-    )
+    method = _method(settings, extent, large=data.image_size >= LARGE)
+    asked = supernet_options(space, settings.method, method.supernet)
+    net = space.supernet(channels=extent.channels, cells=extent.cells, **input_size(data), **asked)
+    method = _with_cost(method, settings, net, data)
     undo = speed_up(net)
-    job = _search_of(net, settings, extent, data)
-    job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
+    execution = _execution(settings)
+    job = Search(net, method, loss=_loss(settings, data), execution=execution, seed=settings.seed)
+    job.draw()  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings.seed, extent.images)
     job.steps = extent.epochs * extent.steps_per_epoch
     config = run_config("search", settings, data, search=job.describe())
@@ -123,56 +129,51 @@ class _Extent:
 # ------------------------------------------------------------------------- the method
 
 
-def _asked_of_supernet(settings: SearchSettings, space: Space) -> dict[str, Any]:
-    _own(settings)
-    return supernet_options(settings.method, space)
-
-
-def _own(settings: SearchSettings) -> dict[str, Any]:
-    """The arguments of the method's function that were given.
+def _method(settings: SearchSettings, extent: _Extent, *, large: bool) -> Method:
+    """The method by name, with all that was given; ``large``: with larger blocks of DropBlock.
 
     Raises:
-        InputError: the method is not known, or does not take one of them.
+        InputError: the method is not known, or does not take an option that was given.
     """
     own = own_options(settings.method)
-    given = [one.name for one in options(SearchSettings) if one.group is Group.METHOD]
-    given = [name for name in given if getattr(settings, name) is not None]
+    given = {one.name: getattr(settings, one.name) for one in options(SearchSettings) if one.group is Group.METHOD}
+    given = {name: value for name, value in given.items() if value is not None}
     for name in given:
         if name not in own:
             raise InputError(f"--{dashed(name)} is no option of method {settings.method}: leave it out")
-    return {name: getattr(settings, name) for name in given}
-
-
-def _search_of(net: nn.Module, settings: SearchSettings, extent: _Extent, data: DataSet) -> Search:
-    given: dict[str, Any] = {
+    changes = {
+        "warmup": extent.warmup / extent.epochs,
         "drop": None if settings.drop is None else linear(settings.drop, 0.0),
         "drop_in_alpha_steps": settings.drop_in_alpha_steps,
+        "drop_block": LARGE_BLOCK if large else None,
         "weight_lr": None if settings.weight_lr is None else cosine(settings.weight_lr, 1e-3),
         "alpha_lr": settings.alpha_lr,
-        "micro_batches": settings.micro_batches,
-        "precision": settings.precision,
-        "recompute": settings.recompute,
         "prior": Prior.read(Path(settings.prior), settings.trust) if settings.prior else None,
-        "drop_block": LARGE_BLOCK if data.image_size >= LARGE else None,
-        "loss": _loss(settings, data),
     }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return replace(METHODS[settings.method](**given), **changes)  # type: ignore[arg-type] # checked above, or by it
+
+
+def _with_cost(method: Method, settings: SearchSettings, net: nn.Module, data: DataSet) -> Method:
+    """The method with a penalty on the expected multiply-adds, if one is asked for."""
+    if settings.cost_weight is None:
+        return method
+    if method.learning == "none":
+        name = settings.method
+        raise InputError(f"--cost-weight is no option of method {name}, which learns no alphas: leave it out")
+    cost = ExpectedCost(candidate_macs(net, data.channels, data.image_size), settings.cost_weight)
+    return replace(method, penalties=(*method.penalties, cost))
+
+
+def _execution(settings: SearchSettings) -> Execution:
+    given = {f.name: getattr(settings, f.name, None) for f in fields(Execution)}
     given = {name: value for name, value in given.items() if value is not None}
-    job = METHODS[settings.method](
-        net, seed=settings.seed, warmup=extent.warmup / extent.epochs, **_own(settings), **given
-    )
-    if settings.cost_weight is not None:
-        if job.hypergradient is None and not job.joint:
-            raise InputError(
-                f"--cost-weight is no option of method {settings.method}, which learns no alphas: leave it out"
-            )
-        costs = candidate_macs(net, data.channels, data.image_size)
-        job.penalties += (ExpectedCost(costs, settings.cost_weight),)
-    return job
+    return Execution(**given, memory_format=layout(settings.device))
 
 
-def _loss(settings: SearchSettings, data: DataSet) -> Any:
+def _loss(settings: SearchSettings, data: DataSet) -> Callable[[Tensor, Tensor], Tensor]:
     if settings.class_weights == "none":
-        return None
+        return F.cross_entropy
     return partial(F.cross_entropy, weight=data.class_weights().to(settings.device))
 
 
@@ -182,11 +183,18 @@ def _refuse_another_search(run: Run, now: Mapping[str, Any]) -> None:
     """
     began = run.config.get("search", {})
     for name, value in json.loads(json.dumps(now)).items():
-        if name in began and began[name] != value:
+        if name in began and not _agree(began[name], value):
             raise InputError(
                 f"run '{run.path}' began with {dashed(name)} {began[name]} and would go on with {value}: "
                 f"finish it with msgdas {run.config.get('versions', {}).get('msgdas')} as it was, or start anew"
             )
+
+
+def _agree(began: Any, now: Any) -> bool:
+    """Whether two descriptions agree in all that both have: versions differ in what they describe."""
+    if isinstance(began, dict) and isinstance(now, dict):
+        return all(_agree(began[name], now[name]) for name in began.keys() & now.keys())
+    return bool(began == now)
 
 
 # ------------------------------------------------------------------------- what it says and leaves
@@ -200,7 +208,7 @@ def _summary(
     size = math.prod(math.comb(len(c.labels), c.keep) if isinstance(c, MixedInput) else len(c.labels) for c in places)
     parameters = sum(p.numel() for p in net.parameters())
     side, cells = data.image_size, f"{extent.cells} cell{'s' if extent.cells > 1 else ''} {space.cells}"
-    for_alphas = "" if job.hypergradient is None else f"{extent.images:,} for alphas, "
+    for_alphas = f"{extent.images:,} for alphas, " if job.method.learning == "alternate" else ""
     paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
         f"{settings.method} on {data.name}: {len(places)} choices, {paths} sub-graphs in {space.name}",

@@ -111,7 +111,7 @@ def test_a_run_from_before_an_option_goes_on_and_one_of_other_defaults_does_not(
     old = tmp_path / "old"
     shutil.copytree(searched, old)
     config = json.loads((old / "config.json").read_text())
-    del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["joint"]
+    del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["learning"]
     del config["version"]
     write_json(old / "config.json", config)
     assert run("search", "--out", old, "--resume") == 0
