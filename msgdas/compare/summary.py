@@ -15,7 +15,7 @@ from rich.table import Table as Shown
 from msgdas.compare.results import SKIP, Found
 from msgdas.compare.stats import agreement, expected_best, paired, random_search, spread
 from msgdas.compare.tables import Table
-from msgdas.report.html import duration
+from msgdas.report.numbers import duration
 
 __all__ = ["Part", "epoch_rows", "parts", "result_rows", "to_csv", "to_markdown", "to_shown"]
 
