@@ -1,4 +1,4 @@
-"""Numbers as text. All functions take any value and return ``NONE``, a dash, for what is not a number."""
+"""Numbers as text. Those that take any ``object`` return ``NONE``, a dash, for what is not a number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import humanize
 
-__all__ = ["NONE", "compact", "duration", "number", "percent", "plain"]
+__all__ = ["NONE", "compact", "duration", "number", "percent", "plain", "short_seconds"]
 
 NONE = "–"
 
@@ -36,6 +36,11 @@ def duration(seconds: object) -> str:
         return NONE
     unit, digits = "minutes" if value >= 3600 else "seconds", 1 if value < 10 else 0
     return humanize.precisedelta(value, minimum_unit=unit, format=f"%.{digits}f")
+
+
+def short_seconds(value: float) -> str:
+    """Seconds for a column of numbers: ``"3.2"`` or ``"1,234"``."""
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 
 def plain(value: object) -> str:
