@@ -15,7 +15,7 @@ from msgdas.bench.setups import Method, Setting, default_methods
 from msgdas.bench.speed import CLOCKS
 from msgdas.cli.options import Command, config_options, given_settings, print_yaml, settings_options
 from msgdas.cli.search import search_settings
-from msgdas.compare.command import compare, find_reference, plan
+from msgdas.compare.command import compare, find_reference, make_tasks
 from msgdas.compare.specs import Spec, parse_methods, parse_seeds
 from msgdas.compare.tables import read_table
 from msgdas.errors import InputError
@@ -146,7 +146,7 @@ def bench(ctx: click.Context, /, out: Path | None, print_config: bool, **_: Any)
     if out is None:
         raise InputError("--out is missing: give a folder for the searches and the comparison")
     specs, seeds = parse_methods(settings.methods, method_options), parse_seeds(settings.seeds)
-    tasks = plan(out, specs, seeds, _shared_arguments(settings), lambda a: search_settings(a).model_dump())
+    tasks = make_tasks(out, specs, seeds, _shared_arguments(settings), lambda a: search_settings(a).model_dump())
     table = read_table(settings.table, settings.space, settings.column) if settings.table else None
     reference = find_reference(settings.reference, settings.space, table)
     with CountView(Console(highlight=False), "searches") as view:

@@ -166,9 +166,9 @@ def _with_cost(method: Method, settings: SearchSettings, net: nn.Module, data: D
 
 
 def _execution(settings: SearchSettings) -> Execution:
-    given = {f.name: getattr(settings, f.name, None) for f in fields(Execution)}
+    given: dict[str, Any] = {f.name: getattr(settings, f.name, None) for f in fields(Execution)}
     given = {name: value for name, value in given.items() if value is not None}
-    return Execution(**given, memory_format=layout(settings.device))
+    return Execution(**given | {"memory_format": layout(settings.device)})
 
 
 def _loss(settings: SearchSettings, data: DataSet) -> Callable[[Tensor, Tensor], Tensor]:

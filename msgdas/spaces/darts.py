@@ -16,14 +16,14 @@ from msgdas.choice import MixedInput, MixedOp, node
 from msgdas.derive import top_edges
 from msgdas.discretize import KeptInputs
 from msgdas.errors import InputError
-from msgdas.genotype import Cell, Genotype
-from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.fast.dense import DenseConv2d
-from msgdas.ops.named import OPERATIONS
-from msgdas.ops.partial import on_part
 from msgdas.fast.sums import dense
 from msgdas.fast.weighted import sharing
-from msgdas.report.graph import CellGraph
+from msgdas.genotype import Cell, Genotype
+from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
+from msgdas.ops.named import OPERATIONS
+from msgdas.ops.partial import on_part
+from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
 __all__ = [

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from msgdas.choice import MixedOp, is_zero, node
 from msgdas.errors import InputError
+from msgdas.fast.dense import DenseConv2d
+from msgdas.fast.weighted import sharing
 from msgdas.genotype import Genotype
 from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
-from msgdas.fast.dense import DenseConv2d
 from msgdas.ops.partial import on_part
-from msgdas.fast.weighted import sharing
-from msgdas.report.graph import CellGraph
+from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
 

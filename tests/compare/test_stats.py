@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from msgdas.compare.specs import parse_methods, parse_seeds
-from msgdas.jobs.settings import method_options
 from msgdas.compare.stats import agreement, expected_best, paired, random_search, spread
 from msgdas.compare.tables import Table
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
+from msgdas.jobs.settings import method_options
 
 VALUES = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6]
 
@@ -25,12 +25,12 @@ def test_the_expected_best_is_the_mean_over_all_draws(n):
 def test_random_search_knows_the_best_of_as_many_as_it_trained():
     accuracy = {str(i): value for i, value in enumerate(VALUES)}
     table = Table("t", "accuracy", accuracy, dict.fromkeys(accuracy, 10.0))
-    best = random_search(table, [5.0, 10.0, 29.0, 30.0, 1e6], runs=4000)
+    best = random_search(table, [5.0, 10.0, 29.0, 30.0, 1e6], simulations=4000)
     assert best.shape == (4000, 5)
     assert (np.diff(best, axis=1) >= 0).all()
     wanted = [expected_best(VALUES, n) for n in (1, 1, 2, 3, 6)]
     assert best.mean(0) == pytest.approx(wanted, abs=0.15)
-    assert (random_search(table, [25.0], runs=50) == random_search(table, [25.0], runs=50)).all()
+    assert (random_search(table, [25.0], simulations=50) == random_search(table, [25.0], simulations=50)).all()
 
 
 def test_pairs_of_seeds():
