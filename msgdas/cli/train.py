@@ -37,8 +37,6 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
     genotype = find_genotype(source)
     of_run = os.path.isdir(source)
     out = out or (Path(source) / "train" if of_run else None)
-    if out is None and not print_config:
-        raise InputError("--out is missing: a genotype has no run folder of its own")
     if resume:
         out, settings = begun_settings(ctx, TrainSettings, out, "train")
     else:
@@ -46,9 +44,10 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
     if print_config:
         print_yaml(settings)
         return
+    if out is None:
+        raise InputError("--out is missing: a genotype has no run folder of its own")
     if not settings.data:
         raise InputError(f"--data is missing: give {DATA_HELP}")
-    assert out is not None
     with TrainView(Console(highlight=False)) as view:
         result = run_train(genotype, settings, out, resume=resume, view=view)
         view.say(
