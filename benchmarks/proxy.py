@@ -21,6 +21,7 @@ import torch
 from scipy.stats import kendalltau
 from torch.nn import functional as F
 
+from msgdas.supernet import select
 from msgdas import load_data, methods
 from msgdas.compare.tables import Table, read_table
 from msgdas.data import Batches
@@ -30,7 +31,6 @@ from msgdas.runs import write_atomic
 from msgdas.samplers import Fixed
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import select
 
 NAMES = [f"cell/{source}-{target}" for source, target in nasbench201.EDGES]
 SAMPLE = 100

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
 from msgdas.search.comparing import Exchange, compare, ranked, refuse_one
@@ -20,6 +19,7 @@ from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
 from msgdas.search.search import Penalty, Search
 from msgdas.search.unrolled import Unrolled
+from msgdas.supernet import choices
 
 __all__ = [
     "GRADIENTS",

@@ -22,7 +22,8 @@ from msgdas.search.gradients import AlphaStep, added, first_order
 from msgdas.search.penalties import keep_unsampled
 from msgdas.search.search import Search
 from msgdas.spaces import toy
-from msgdas.subgraph import cut, select
+from msgdas.subgraph import cut
+from msgdas.supernet import select
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from msgdas.choice import MixedInput, MixedOp
-from msgdas.methods import darts
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.fast.dense import DenseConv2d
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.methods import darts
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.search.search import Search
 from msgdas.subgraph import cut

@@ -16,19 +16,20 @@ from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.bench.naive import naive, of_pytorch
-from msgdas.choice import MixedOp, all_choices, choices
+from msgdas.choice import MixedOp
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
+from msgdas.fast.layout import layout
+from msgdas.fast.native import without_kernels
 from msgdas.genotype import Genotype
 from msgdas.jobs import supernet_options
-from msgdas.fast.layout import layout
 from msgdas.methods import METHODS
-from msgdas.fast.native import without_kernels
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.optimizers import default_weight_optimizer
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
 from msgdas.subgraph import SubGraph
+from msgdas.supernet import all_choices, choices
 
 __all__ = [
     "Method",

@@ -18,28 +18,28 @@ from rich.console import Console
 
 from msgdas import __doc__ as about
 from msgdas import jobs
-from msgdas.jobs import commands
+from msgdas.bench.command import run as run_speed
+from msgdas.bench.setups import Method, Setting, default_methods
+from msgdas.bench.speed import CLOCKS
 from msgdas.compare.command import compare, find_reference, plan
 from msgdas.compare.queue import QueueStopped
 from msgdas.compare.specs import Spec, parse_methods, parse_seeds
-from msgdas.bench.speed import CLOCKS
-from msgdas.bench.command import run as run_speed
-from msgdas.bench.setups import Method, Setting, default_methods
 from msgdas.compare.tables import read_table
-from msgdas.data.check import check_folder, describe
 from msgdas.cost import count
+from msgdas.data.check import check_folder, describe
 from msgdas.errors import InputError
-from msgdas.jobs.resolve import find_device, find_genotype, free_folder
 from msgdas.fast.heap import keep_freed_memory
-from msgdas.methods import GRADIENTS, METHODS
 from msgdas.fast.native import use_native
-from msgdas.search.precision import PRECISIONS
-from msgdas.report.terminal import CountView, SearchView, TrainView
+from msgdas.jobs import commands
+from msgdas.jobs.resolve import find_device, find_genotype, free_folder
+from msgdas.methods import GRADIENTS, METHODS
 from msgdas.report import to_text
+from msgdas.report.terminal import CountView, SearchView, TrainView
 from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
 from msgdas.retrain.trained import load
 from msgdas.runs import Run
 from msgdas.search.loop import Stopped
+from msgdas.search.precision import PRECISIONS
 from msgdas.spaces import SPACES, find_space
 from msgdas.spaces.darts import FORMS
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgdas.compare.results import Found, read_found
 from msgdas.compare.queue import QueueStopped, Task, base_memory, run_queue
+from msgdas.compare.results import Found, read_found
 from msgdas.compare.specs import Spec
 from msgdas.compare.summary import (
     Part,

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 from msgdas.compare import peak_memory
 from msgdas.compare.specs import Spec
 from msgdas.errors import InputError
-from msgdas.runs.resumable import Stopped
 from msgdas.runs import stop_on_signals, write_json
 from msgdas.runs.folder import CONFIG
+from msgdas.runs.resumable import Stopped
 
 __all__ = ["QueueStopped", "Task", "base_memory", "run_queue"]
 

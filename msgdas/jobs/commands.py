@@ -19,15 +19,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from msgdas.choice import MixedInput, choices
+from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet, load_data
 from msgdas.errors import InputError
+from msgdas.fast.native import use_native
 from msgdas.genotype import Genotype
 from msgdas.methods import METHODS, SUPERNETS
-from msgdas.fast.native import use_native
-from msgdas.report.terminal import SearchView, TrainView
 from msgdas.report import write_report
+from msgdas.report.terminal import SearchView, TrainView
 from msgdas.retrain.compiled import refuse_drop_path, refuse_without_compiler
 from msgdas.retrain.recipe import RECIPES, Recipe
 from msgdas.retrain.train import retrain
@@ -40,6 +40,7 @@ from msgdas.search.schedules import cosine, linear
 from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import SPACES, Space, find_space
+from msgdas.supernet import choices
 
 __all__ = [
     "network_form",

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 
 from msgdas.errors import InputError
-from msgdas.runs.finite import first_bad, not_a_number, tensors
 from msgdas.runs import Run, Stop
+from msgdas.runs.finite import first_bad, not_a_number, tensors
 
 __all__ = ["Means", "Place", "Stateful", "Stopped", "go_on", "random_states", "resume", "set_random_states"]
 

@@ -10,7 +10,12 @@ from msgdas.alphas import Alphas
 from msgdas.samplers._relax import gumbel_like
 from msgdas.subgraph import Gate, SubGraph
 
-__all__ = ["GumbelSoftmax", "Softmax"]
+__all__ = ["GumbelSoftmax", "Softmax", "full"]
+
+
+def full(alphas: Alphas) -> SubGraph:
+    """The whole super-net: every candidate, weighted with its probability ``softmax(a)``."""
+    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in alphas.probabilities().items()})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 
 from msgdas.errors import InputError
 from msgdas.ops.statistics import quiet
-from msgdas.subgraph import full, select
+from msgdas.samplers.softmax import full
+from msgdas.supernet import select
 
 if TYPE_CHECKING:
     from msgdas.search.search import Batch, Search

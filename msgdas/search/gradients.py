@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
-from msgdas.subgraph import Others, SubGraph, cut, select
+from msgdas.subgraph import Others, SubGraph, cut
+from msgdas.supernet import select
 
 __all__ = [
     "AlphaStep",

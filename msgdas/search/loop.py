@@ -12,8 +12,8 @@ import torch
 from msgdas.data import Batches, DataSet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.runs.resumable import Place, Stopped, go_on, resume
 from msgdas.runs import Run, stop_on_signals
+from msgdas.runs.resumable import Place, Stopped, go_on, resume
 from msgdas.search.schedules import at
 from msgdas.search.search import Batch, Search
 

@@ -16,23 +16,25 @@ from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.errors import InputError
-from msgdas.runs.finite import refuse_not_finite
-from msgdas.genotype import Genotype
-from msgdas.runs.resumable import random_states, set_random_states
 from msgdas.fast.layout import layout
+from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
-from msgdas.search.precision import LossScale, autocast
 from msgdas.ops.statistics import quiet, tracing
+from msgdas.runs.finite import refuse_not_finite
+from msgdas.runs.resumable import random_states, set_random_states
 from msgdas.samplers import Fixed, Sampler
+from msgdas.samplers.softmax import full
 from msgdas.search.describe import describe
 from msgdas.search.early_stop import EarlyStop
 from msgdas.search.gradients import AlphaStep, Hypergradient, Parts, mean_backward
 from msgdas.search.guidance import Guidance
 from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
+from msgdas.search.precision import LossScale, autocast
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, at, cosine
 from msgdas.search.step_metrics import Seen
-from msgdas.subgraph import SubGraph, cut, full, select
+from msgdas.subgraph import SubGraph, cut
+from msgdas.supernet import select
 
 __all__ = ["Batch", "Penalty", "Search"]
 

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from msgdas.choice import Choice
 from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
-from msgdas.subgraph import SubGraph, cut, select
+from msgdas.subgraph import SubGraph, cut
+from msgdas.supernet import select
 
 __all__ = ["Unrolled"]
 

@@ -15,13 +15,13 @@ from msgdas.choice import MixedOp
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.methods import METHODS, darts
 from msgdas.fast import fused
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.fast.dense import DenseConv2d
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.methods import METHODS, darts
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.spaces import SPACES
-from msgdas.subgraph import select
+from msgdas.supernet import select
 
 TINY = ["--channels", "4", "--image-size", "8", "--batch-size", "4", "--rounds", "1"]
 CELLS = {"nasbench201": 1, "mbconv": 1, "mbconv-macro": 8}

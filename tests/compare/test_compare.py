@@ -11,8 +11,8 @@ from itertools import product
 
 import pytest
 
-from msgdas.compare import queue
 from msgdas.cli.main import main
+from msgdas.compare import queue
 from msgdas.runs import Run
 from msgdas.spaces.nasbench201 import OPERATIONS
 

@@ -14,15 +14,16 @@ from msgdas.alphas import Alphas
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.methods import darts, gdas
-from msgdas.fast.native import _blocks, _kernels, native, use_native
 from msgdas.fast import fused
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.fast.native import _blocks, _kernels, native, use_native
+from msgdas.methods import darts, gdas
 from msgdas.runs import Run
 from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import cut, select
+from msgdas.subgraph import cut
+from msgdas.supernet import select
 
 pytestmark = pytest.mark.usefixtures("kernels")
 

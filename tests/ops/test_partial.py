@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from msgdas import methods
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedInput, MixedOp, all_choices, choices
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
@@ -19,7 +19,7 @@ from msgdas.samplers import Fixed, Softmax
 from msgdas.search.selection import select_on_validation
 from msgdas.spaces import find_space
 from msgdas.spaces.darts import supernet
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, choices, select
 
 TINY = {"channels": 4, "classes": 3, "image_size": 8}
 PC = {"partial": 2, "searched_edges": True}

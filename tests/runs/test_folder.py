@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from msgdas.runs import folder as runs
 from msgdas.errors import InputError
 from msgdas.runs import Run, stop_on_signals, versions, write_atomic, write_json
+from msgdas.runs import folder as runs
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from msgdas.samplers import Fixed, GumbelTopK, Softmax
 from msgdas.search.comparing import Exchange, compare, ranked
 from msgdas.search.gradients import AlphaStep, first_order, mean_backward, probed
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import Gate, SubGraph, cut, select
+from msgdas.subgraph import Gate, SubGraph, cut
+from msgdas.supernet import select
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from msgdas import methods
-from msgdas.choice import MixedOp, choices
+from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity
@@ -23,7 +23,8 @@ from msgdas.search.guidance import SuperNetGuidance, distillation
 from msgdas.search.schedules import at, cosine, linear
 from msgdas.search.search import Search
 from msgdas.spaces import nasbench201, toy
-from msgdas.subgraph import Gate, SubGraph, select
+from msgdas.subgraph import Gate, SubGraph
+from msgdas.supernet import choices, select
 
 BATCH = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3)
 CONVS = {"nor_conv_1x1", "nor_conv_3x3"}
@@ -64,7 +65,7 @@ class Recorded:
 @pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
 def test_only_weight_steps_of_modules_that_ran_reach_running_statistics(gradient, monkeypatch):
     """Teacher, alpha step, probes and evaluation leave BatchNorm alone; DropBlock is on only in the weight step."""
-    monkeypatch.setattr(nasbench201.Cell, "_edges_into", every_edge)  # all that is drawn runs
+    monkeypatch.setattr(nasbench201.Cell, "_incoming", every_edge)  # all that is drawn runs
     net = supernet()
     search = methods.msgdas(
         net, k=2, gradient=gradient, warmup=0, guidance=1.0, guide_alpha_steps=True, steps=3, drop=0.5

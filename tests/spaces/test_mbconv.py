@@ -11,7 +11,6 @@ from torchvision.models.mobilenetv2 import InvertedResidual as OfMobileNetV2
 
 from msgdas import methods
 from msgdas.alphas import Alphas
-from msgdas.choice import all_choices
 from msgdas.cost import count
 from msgdas.derive import derive
 from msgdas.discretize import discretize
@@ -22,7 +21,7 @@ from msgdas.report.graph import to_text
 from msgdas.report.palette import kind_of
 from msgdas.samplers import Fixed
 from msgdas.spaces import find_space, mbconv, mbconv_macro
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, select
 
 MOBILE = mbconv.PUBLISHED["ProxylessNAS_mobile"]
 SPACES = pytest.mark.parametrize("space", [find_space("mbconv"), find_space("mbconv-macro")], ids=lambda s: s.name)

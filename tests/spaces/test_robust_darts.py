@@ -9,7 +9,7 @@ import torch
 
 from msgdas import methods
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedOp, all_choices
+from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
@@ -19,7 +19,7 @@ from msgdas.report.graph import to_text
 from msgdas.samplers import Fixed
 from msgdas.spaces import find_space
 from msgdas.spaces.robust_darts import CANDIDATES
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, select
 
 TINY = {"channels": 4, "cells": 3, "classes": 3, "image_size": 8}
 # github.com/automl/RobustDARTS, experiments/search_logs/s1/cifar10/0.0_0.0003-2516843/arch_1: a search of theirs
