@@ -74,7 +74,7 @@ class Subject:
 def plain_step(setting: Setting) -> Callable[[], None]:
     """A training step of the network of a random sub-graph."""
     search = setups.search_of(Method("random", "random"), setting)
-    net, (kept,) = setups.plain_networks(search, search.sampler, search.net)
+    net, (kept,) = setups.plain_networks(search, search.method.sampler, search.net)
     plain, batch = Plain(net, kept), setups.batch(setting)
     return lambda: plain.step(batch)
 
@@ -135,8 +135,8 @@ def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 def launches(setting: Setting, console: Console) -> Iterator[Row]:
     """Kernels of a step."""
     subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
-    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in setups.items()}
-    steps |= {f"{t} alpha": s.alpha for t, s in setups.items()}
+    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
+    steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
     table = Table(
         "step", "launches", "waits", "ms busy", title=f"{setting.space}, batch {setting.batch_size}", box=None
     )
@@ -157,7 +157,7 @@ def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
     subject = Subject(setting, Method("darts", "darts"))
     net, (x, labels) = subject.search.net, subject.train
     weights = [p for p in net.parameters() if p.requires_grad]
-    leaves, _ = cut(subject.search.draw(subject.search.sampler))
+    leaves, _ = cut(subject.search.draw())
 
     def work() -> None:
         for weight in weights:

@@ -15,6 +15,7 @@ import io
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from msgdas.genotype import Genotype
 from msgdas.ops.statistics import quiet
 from msgdas.runs import write_atomic
 from msgdas.samplers import Fixed
+from msgdas.search.execution import Execution
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import nasbench201
 
@@ -47,7 +49,8 @@ def trained(options: argparse.Namespace) -> tuple[Search, list[Batch]]:
         in_channels=data.channels,
         image_size=data.image_size,
     )
-    search = methods.msgdas(net, k=3, warmup=1.0, seed=options.seed, drop=0.0).to("cpu")
+    method = replace(methods.msgdas(k=3), warmup=1.0, drop=0.0)
+    search = Search(net, method, execution=Execution(memory_format=torch.channels_last), seed=options.seed)
     half, _ = data.halves(options.seed, options.images)
     batches = Batches(half, 64, mean=data.mean, std=data.std, augment=data.augment, seed=options.seed)
     search.steps = options.epochs * len(batches)

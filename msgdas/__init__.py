@@ -9,7 +9,9 @@ from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.retrain import Recipe, load, retrain
+from msgdas.search.execution import Execution
 from msgdas.search.loop import fit
+from msgdas.search.method import Method
 from msgdas.search.search import Search
 from msgdas.subgraph import Gate, SubGraph, cut
 from msgdas.supernet import select
@@ -17,9 +19,11 @@ from msgdas.supernet import select
 __all__ = [
     "Alphas",
     "Choice",
+    "Execution",
     "Gate",
     "Genotype",
     "InputError",
+    "Method",
     "MixedInput",
     "MixedOp",
     "Recipe",

@@ -1,4 +1,4 @@
-"""DARTS's second-order hypergradient: the alphas see the weights move."""
+"""DARTS's second-order hypergradient: through one virtual step of the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msgdas.choice import Choice
 from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
 from msgdas.subgraph import SubGraph, cut
-from msgdas.supernet import select
+from msgdas.supernet import Places, select
 
 __all__ = ["Unrolled"]
 
@@ -26,14 +26,15 @@ Objective = Callable[[], Tensor]
 class Unrolled:
     """``∂L_valid(w − ξ ∇_w L_train(w, a), a)/∂a`` (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8).
 
-    ξ is the weights' learning rate. The product with the mixed second derivative is a finite difference over two
-    networks ``w ± ε ∂L_valid/∂w'``, ``ε = epsilon / ‖∂L_valid/∂w'‖``. All of it is in the space of the gates and handed
-    on to the alphas once, so it serves every sampler; with several sub-graphs L is their mean.
+    ξ is the learning rate of the weights. The product with the mixed second derivative is a finite difference between
+    the networks at ``w ± ε ∂L_valid/∂w'`` with ``ε = epsilon / ‖∂L_valid/∂w'‖``. Everything is computed for the gates
+    and passed on to the alphas once, so it works with every sampler. With several sub-graphs L is their mean.
 
     Args:
-        momentum, weight_decay: whether the virtual step has the weight optimizer's (DARTS's public code has both).
+        momentum: include the optimizer's momentum in the virtual step (DARTS's public code does).
+        weight_decay: include its weight decay (DARTS's public code does).
         epsilon: length of the finite difference.
-        exact: double backward instead of finite differences: for tests and tiny networks, and not with hard gates.
+        exact: use double backward instead of finite differences; for tests and tiny networks, soft gates only.
 
     Raises:
         InputError: ``exact`` with hard gates, or with choices that recompute.
@@ -87,19 +88,19 @@ class Unrolled:
             raise InputError("exact=True cannot recompute, the moved weights are gone by then: pass recompute=False")
         rate = optimizer.param_groups[0]["lr"]
         weights = {n: p for n, p in step.net.named_parameters() if p.requires_grad}
-        loss = _mean(step.net, leaves, train)
+        loss = _mean(step.places, leaves, train)
         grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
         moves = self._moves(list(weights.values()), grads, optimizer)
         pairs = zip(weights.items(), moves, strict=True)
         moved = {f"net.{name}": p - rate * move for (name, p), move in pairs if move is not None}
         virtual = _Objective(step.net, step.objective)
-        loss = _mean(step.net, leaves, lambda: functional_call(virtual, moved, ()))
+        loss = _mean(step.places, leaves, lambda: functional_call(virtual, moved, ()))
         torch.autograd.backward(loss, inputs=gates)
 
     def _moves(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], optimizer: Optimizer
     ) -> list[Tensor | None]:
-        """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
+        """What the virtual step subtracts, divided by ξ; None for a weight that the loss does not reach."""
         moves = {p: grad for p, grad in zip(weights, grads, strict=True) if grad is not None}
         for group in optimizer.param_groups:
             those = [p for p in group["params"] if p in moves]
@@ -116,7 +117,7 @@ class Unrolled:
 
 
 def _add(moves: dict[Tensor, Tensor], others: Mapping[Tensor, Tensor], by: float) -> None:
-    """``by · other`` to the moves of the same weights."""
+    """Add ``by · other`` to the moves of the same weights."""
     if others:
         sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
         moves.update(zip(others, sums, strict=True))
@@ -133,7 +134,7 @@ class _Objective(nn.Module):
         return self.objective()
 
 
-def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tensor:
+def _mean(net: Places, leaves: list[SubGraph], objective: Objective) -> Tensor:
     losses = []
     for leaf in leaves:
         with select(net, leaf):
@@ -144,8 +145,8 @@ def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tenso
 def _backward(
     step: AlphaStep, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Gradients of the mean objective to ``inputs``, none of them left behind."""
-    mean_backward(step.net, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
+    """Gradients of the mean objective with respect to ``inputs``; their ``.grad`` is None afterwards."""
+    mean_backward(step.places, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
     gather_gradients(inputs)
     found = [leaf.grad for leaf in inputs]
     for leaf in inputs:
@@ -155,7 +156,7 @@ def _backward(
 
 @contextmanager
 def _moving(weights: Sequence[Tensor]) -> Iterator[Callable[[Sequence[Tensor | None], float], None]]:
-    """A function ``(moves, by)`` that sets the weights to ``w + by · move``; afterwards they are bit for bit ``w``."""
+    """Gives a function ``(moves, by)`` that sets the weights to ``w + by · move``; restores them exactly on exit."""
     there = [w.detach() for w in weights]
     before = [w.clone() for w in there]
 
