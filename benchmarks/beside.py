@@ -20,7 +20,7 @@ from unittest.mock import patch
 import torch
 from rich.console import Console
 
-from msgdas import keep_freed_memory, use_native
+from msgdas.fast import keep_freed_memory, use_native
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import in_turn
 from msgdas.bench.setups import Method, Setting, search_of

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from msgdas import keep_freed_memory, use_native
+from msgdas.fast import keep_freed_memory, use_native
 from msgdas.fast import native
 from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, write_rows

@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from msgdas.supernet import choices
 from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, Row, to_table, write_rows
 from msgdas.bench.speed import Round
 from msgdas.bench.setups import Method, Setting, supernet
-from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.fast.heap import keep_freed_memory
 from msgdas.fast.native import use_native

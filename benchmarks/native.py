@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from msgdas import keep_freed_memory, use_native
+from msgdas.fast import keep_freed_memory, use_native
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.setups import Method, Setting, batch, search_of
 

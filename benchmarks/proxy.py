@@ -15,12 +15,14 @@ import io
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from scipy.stats import kendalltau
 from torch.nn import functional as F
 
+from msgdas.supernet import select
 from msgdas import load_data, methods
 from msgdas.compare.tables import Table, read_table
 from msgdas.data import Batches
@@ -28,9 +30,9 @@ from msgdas.genotype import Genotype
 from msgdas.ops.statistics import quiet
 from msgdas.runs import write_atomic
 from msgdas.samplers import Fixed
+from msgdas.search.execution import Execution
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import select
 
 NAMES = [f"cell/{source}-{target}" for source, target in nasbench201.EDGES]
 SAMPLE = 100

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from msgdas.choice import all_choices
 from msgdas.errors import InputError
+from msgdas.supernet import all_choices
 
 __all__ = ["Alphas"]
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedInput, MixedOp, all_choices
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
+from msgdas.supernet import all_choices
 
 __all__ = ["Rule", "argmax", "derive", "top_edges"]
 

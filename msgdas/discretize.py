@@ -7,24 +7,27 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from msgdas.choice import Choice, MixedInput, all_choices, node
+from msgdas.choice import Choice, MixedInput, Term, combine
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.partial import PartialChannels
+from msgdas.supernet import all_choices
 
 __all__ = ["KeptInputs", "discretize"]
 
 
 class KeptInputs(nn.Module):
-    """What is left of a `MixedInput`: the kept edges, summed."""
+    """What is left of a `MixedInput`: the sum of its kept edges."""
+
+    combine = staticmethod(combine)
 
     def __init__(self, edges: Sequence[nn.Module], index: Sequence[int]) -> None:
         super().__init__()
         self.edges, self.index = nn.ModuleList(edges), tuple(index)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        return node(list(self.edges), [xs[i] for i in self.index])
+        return self.combine([Term(edge, xs[i]) for edge, i in zip(self.edges, self.index, strict=True)])
 
 
 def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:

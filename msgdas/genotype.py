@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msgdas.errors import InputError
 
-__all__ = ["Cell", "Genotype"]
+__all__ = ["Cell", "Genotype", "register_text"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,14 @@ class Cell:
                 )
         if not self.concat or not set(self.concat) <= set(range(2 + len(self.nodes))):
             raise InputError(f"a cell's concat {list(self.concat)}: use states 0 to {1 + len(self.nodes)}, one or more")
+
+
+_TEXTS: dict[str, Callable[[Genotype], str]] = {}
+
+
+def register_text(space: str, to_string: Callable[[Genotype], str]) -> None:
+    """Let genotypes of ``space`` print as ``to_string`` writes them."""
+    _TEXTS[space] = to_string
 
 
 @dataclass(frozen=True, init=False)
@@ -102,11 +110,9 @@ class Genotype:
         return sum(label in labels for labels in kept) / max(1, len(kept))
 
     def __str__(self) -> str:
-        """The official text of its space; without one, ``choice=kept, …``."""
-        from msgdas.spaces import SPACES  # the spaces are made of genotypes
-
-        if self.space in SPACES:
-            return SPACES[self.space].to_string(self)
+        """The text that its space has registered (`register_text`); without one, ``choice=kept, …``."""
+        if self.space in _TEXTS:
+            return _TEXTS[self.space](self)
         return ", ".join(f"{name}={'+'.join(kept)}" for name, kept in self.choices)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from msgdas.fast.native import use_native
 from msgdas.fast import dense, depthwise, fused, pool
+from msgdas.fast.native import use_native
 
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
 

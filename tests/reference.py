@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
 
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
+from msgdas.fast import speed_up
+from msgdas.search.execution import Execution
+from msgdas.search.method import Method
+from msgdas.search.search import Search
 from msgdas.spaces import nasbench201
 
 X, Y = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 2, 0])
@@ -32,6 +37,12 @@ def threads(number):
 def a_map(channels=4, side=8, *, dtype=torch.float64, centre=0.0):
     x = torch.randn(4, channels, side, side, dtype=dtype) + centre
     return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def fast(module):
+    """The module itself, sped up."""
+    speed_up(module)
+    return module
 
 
 def small_net(cells):
@@ -57,6 +68,18 @@ def smooth():
 
     choices = [MixedOp(f"c{i}", candidates()) for i in range(3)]
     return nn.Sequential(nn.Linear(3, 6), *choices, nn.Linear(6, 3)).double()
+
+
+def searching(net, method, **changes):
+    """A search by ``method`` with other fields, of the method, of its execution or of the search."""
+    execution = {f.name: changes.pop(f.name) for f in fields(Execution) if f.name in changes}
+    method = replace(method, **{f.name: changes.pop(f.name) for f in fields(Method) if f.name in changes})
+    return Search(net, method, execution=Execution(**execution), **changes)
+
+
+def change(search, **fields):
+    """Give a search a method with other fields."""
+    search.method = replace(search.method, **fields)
 
 
 class _Written(nn.Module):

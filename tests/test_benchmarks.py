@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from msgdas import use_native
+from msgdas.fast import use_native
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 HALVES = ("weight", "alpha")

@@ -8,13 +8,15 @@ from torch import nn
 from torchvision.ops import drop_block2d
 
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedInput, MixedOp, all_choices, choices
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.errors import InputError
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.drop import drop_block
 from msgdas.ops.statistics import quiet
 from msgdas.samplers import GumbelTopK
-from msgdas.subgraph import Gate, SubGraph, full, select
+from msgdas.samplers.softmax import full
+from msgdas.subgraph import Gate, SubGraph
+from msgdas.supernet import all_choices, choices, select
 
 
 def pair(name="c"):

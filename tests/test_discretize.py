@@ -18,7 +18,7 @@ from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.samplers import Fixed
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import select
+from msgdas.supernet import select
 
 
 def genotype_of(seed):

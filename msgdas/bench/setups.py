@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.bench.naive import naive, naive_net, of_pytorch
-from msgdas.choice import MixedOp, all_choices, choices
+from msgdas.choice import MixedOp
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.fast.layout import layout
@@ -31,6 +31,7 @@ from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
 from msgdas.spaces.supernet_options import supernet_options
 from msgdas.subgraph import SubGraph
+from msgdas.supernet import all_choices, choices
 
 __all__ = [
     "Method",

@@ -19,7 +19,7 @@ from msgdas.compare.command import compare, find_reference, make_tasks
 from msgdas.compare.specs import Spec, parse_methods, parse_seeds
 from msgdas.compare.tables import read_table
 from msgdas.errors import InputError
-from msgdas.fast.native import use_native
+from msgdas.fast import use_native
 from msgdas.jobs.resolve import find_device
 from msgdas.jobs.settings import (
     DATA_HELP,

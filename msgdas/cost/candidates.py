@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from msgdas.alphas import Alphas
-from msgdas.choice import Choice, choices
+from msgdas.choice import Choice
 from msgdas.cost.count import count_flops
-from msgdas.subgraph import full, select
+from msgdas.samplers.softmax import full
+from msgdas.supernet import choices, select
 
 __all__ = ["candidate_macs"]
 

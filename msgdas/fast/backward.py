@@ -1,4 +1,4 @@
-"""What Functions of ours ask autograd."""
+"""What the wing's autograd Functions ask about the backward pass that they are part of."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from msgdas.fast.private import will_run
+
 __all__ = ["Deferred", "defers", "wanted"]
 
 
 class Deferred(NamedTuple):
-    """What a backward does first with the gradient ``g`` that it is given: it becomes ``a · g + b · y + d``.
+    """What a backward applies to the gradient ``g`` that it is given before it uses it: ``a · g + b · y + d``.
 
     Attributes:
-        y: like ``g``.
-        factors: a, b and d, a row of channels each, repeated as kernels read them.
+        y: same shape and strides as ``g``.
+        factors: a, b and d, one row of channels each, repeated as the kernels read them.
     """
 
     y: Tensor
@@ -23,22 +25,16 @@ class Deferred(NamedTuple):
 
 
 def wanted(ctx: Any, count: int) -> list[bool]:
-    """Whether this backward needs the gradients of the first arguments: an alpha step asks for no weight gradient."""
+    """Whether this backward must compute the gradient of each of its first ``count`` arguments: an alpha step asks for
+    no weight gradients."""
     needed = ctx.needs_input_grad[:count]
     if torch.compiler.is_compiling():
         return list(needed)
-    nodes = ctx.next_functions  # a property that makes them all
-    return [need and _runs(nodes[i][0]) for i, need in enumerate(needed)]
+    nodes = ctx.next_functions  # a property that builds all of them
+    return [need and will_run(nodes[i][0]) for i, need in enumerate(needed)]
 
 
 def defers(node: Any) -> bool:
-    """Whether the backward of ``node`` takes a `Deferred`, which it is given as ``node.deferred``: where it reads the
-    gradient once, as it forms no weight's."""
+    """Whether the backward of ``node`` accepts a `Deferred` as ``node.deferred``: it reads the gradient only once,
+    because it computes no weight gradient."""
     return getattr(node, "defers", False) and not wanted(node, 2)[1]
-
-
-def _runs(node: Any) -> bool:
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # not told for a leaf inside autograd.grad
-        return True

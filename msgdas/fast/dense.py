@@ -1,4 +1,4 @@
-"""Convolution over all channels, fast in training on the CPU."""
+"""Twin of a convolution over all channels, by compiled kernels."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msgdas.fast.native import Strides, empty_map, run, takes
 from msgdas.fast.backward import Deferred, wanted
+from msgdas.fast.native import Strides, empty_map, run, takes
 
 __all__ = ["DenseConv2d"]
 
-PIXELS = 2**7  # of a batch, from which on they pay
-CHANNELS = 8  # of which they take multiples; of an input to 3 × 3 ones fewer too, as an image has
-PAIRS = 8  # of channels, in and out, for each pixel, up to which preparing a weight of 3 × 3 pays
+PIXELS = 2**7  # of a batch: the kernels pay from here on
+CHANNELS = 8  # the kernels take multiples of these; a 3 × 3 convolution takes fewer input channels too, as images have
+PAIRS = 8  # input × output channels per pixel: preparing a 3 × 3 weight pays up to here
 
 
 class DenseConv2d(nn.Conv2d):
     """An odd square kernel, "same" padding, no bias: ``(B, c_in, H, W) → (B, c_out, ⌈H/stride⌉, ⌈W/stride⌉)``.
 
-    With `msgdas.use_native` those of 3 × 3, and of 1 × 1 and stride 1, are in training a compiled kernel's, equal but
-    for rounding. That of 3 × 3 and stride 1 is by Winograd's method (Lavin and Gray 2016, arXiv:1509.09308), in 0.5 to
-    1.0 of the time of PyTorch's own; the others are faster on few pixels, and take the ReLU before them in
-    (benchmarks/operations.py). On images, of fewer than eight channels, the forward is a kernel's and the gradients are
-    PyTorch's.
+    With `msgdas.fast.use_native`, 3 × 3 convolutions and 1 × 1 convolutions of stride 1 are computed in training by
+    compiled kernels, which take a preceding ReLU in; equal up to rounding. 3 × 3 with stride 1 uses Winograd's method
+    (Lavin and Gray 2016, arXiv:1509.09308). On images, with fewer than eight channels, only the forward is a kernel's.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(c_in, c_out, kernel, stride, kernel // 2, bias=False)
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether ``conv`` is such a convolution."""
+        (side, other), stride = conv.kernel_size, conv.stride
+        same = side == other and side % 2 == 1 and conv.padding == (side // 2,) * 2 and stride[0] == stride[1]
+        plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+        return same and plain and conv.bias is None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.has_kernel(x):
@@ -37,7 +40,7 @@ class DenseConv2d(nn.Conv2d):
         return super().forward(x)
 
     def has_kernel(self, x: Tensor) -> bool:
-        """Whether one is in use and pays for ``x``."""
+        """Whether a kernel is in use and pays for ``x``."""
         like, wide = self.weight, self.kernel_size == (3, 3)
         pairs = self.in_channels * self.out_channels if wide else 0
         return (
@@ -50,7 +53,7 @@ class DenseConv2d(nn.Conv2d):
         )
 
     def native(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """By the kernel that it has; ``relu``: of ``x.relu()``, which costs no pass over memory of its own."""
+        """By its kernel. ``relu``: of ``x.relu()``, without a pass over memory for it."""
         output: Tensor = _Native.apply(x, self.weight, self.stride[0], relu)
         return output
 

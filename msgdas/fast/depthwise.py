@@ -1,4 +1,4 @@
-"""Depthwise convolution, with a fast backward of dilated ones on the CPU."""
+"""Twin of a depthwise convolution: a fast backward on the CPU."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgdas.fast.native import Window, run, takes
 from msgdas.fast.backward import wanted
+from msgdas.fast.native import Window, run, takes
 
 __all__ = ["DepthwiseConv2d"]
 
-PIXELS = 2**12  # of a batch, from which on shifted products pay
-NATIVE_PIXELS = 2**7  # and the kernel
+PIXELS = 2**12  # of a batch: shifted products pay from here on
+NATIVE_PIXELS = 2**7  # and the kernel from here on
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """One odd square kernel per channel, "same" padding, no bias: ``nn.Conv2d`` with ``groups = channels``.
 
-    On a CPU the gradients of dilated ones that halve a large map, or that are wider than it, come from a forward
-    convolution and shifted products, in 0.2 to 0.5 of the time of PyTorch's own backward (benchmarks/operations.py),
-    equal but for rounding. With `msgdas.use_native` those of all that reach further than three pixels come from a
-    compiled kernel.
+    On a CPU, where it is dilated and halves a large feature map or is wider than the map, its gradients come from a
+    forward convolution and shifted products. With `msgdas.fast.use_native` a compiled kernel computes the gradients of
+    all that reach further than three pixels. Equal up to rounding.
     """
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
-        padding = dilation * (kernel // 2)
-        super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    @staticmethod
+    def fits(conv: nn.Conv2d) -> bool:
+        """Whether ``conv`` is such a convolution."""
+        (side, other), (stride, right), (dilation, across) = conv.kernel_size, conv.stride, conv.dilation
+        square = side == other and side % 2 == 1 and stride == right and dilation == across
+        same = conv.padding == (dilation * (side // 2),) * 2 and conv.padding_mode == "zeros" and conv.bias is None
+        return square and same and conv.groups == conv.in_channels == conv.out_channels > 1
 
     def forward(self, x: Tensor) -> Tensor:
         wide = self.dilation[0] * (self.kernel_size[0] - 1) > 2

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgdas.fast.native import LANES, Term, run, takes
 from msgdas.fast.backward import Deferred, defers, wanted
-from msgdas.fast.sums import inner
+from msgdas.fast.native import LANES, Term, run, takes
 
-__all__ = ["Statistics", "Summand", "fused_inner", "fused_sum", "fusible"]
+__all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
 
 SIZE = 2**16  # numbers of a map, from which on it pays
 
@@ -38,7 +37,7 @@ class Summand(NamedTuple):
 
     Attributes:
         x: ``(B, C, H, W)``.
-        weight: a scalar, or the weights ``(O,)`` of a gate, of which it is the ``i``-th; None: 1.
+        weight: a scalar; None: 1.
         gamma, beta: ``(C,)``; None: 1 and 0.
         own: whether nothing but the sum reads ``x`` or sees its gradient, which then need not be in memory.
     """
@@ -48,11 +47,10 @@ class Summand(NamedTuple):
     statistics: Statistics | None = None
     gamma: Tensor | None = None
     beta: Tensor | None = None
-    i: int = 0
     own: bool = False
 
 
-Constants = Sequence[tuple[Statistics | None, int]]  # of each summand: statistics and i
+Constants = Sequence[Statistics | None]  # of each summand
 PARTS = 4  # tensors of a summand: x, weight, gamma, beta
 
 
@@ -74,7 +72,7 @@ def fused_sum(summands: Sequence[Summand]) -> Tensor:
     if not fusible(first.x) or any(_like(each.x) != like for each in summands[1:]):
         return reduce(add, map(_alone, summands))
     tensors = [tensor for each in summands for tensor in (each.x, each.weight, each.gamma, each.beta)]
-    constants = [(each.statistics, each.i) for each in summands]
+    constants = [each.statistics for each in summands]
     if torch.is_grad_enabled():
         present = {id(tensor): tensor for tensor in tensors if tensor is not None}  # once each, and no None
         numbers = {key: place for place, key in enumerate(present)}
@@ -88,25 +86,9 @@ def _like(x: Tensor) -> tuple[object, ...]:
     return x.shape, x.dtype, x.stride()
 
 
-def fused_inner(grad: Tensor, summand: Summand) -> Tensor:
-    """``⟨grad, summand⟩``, not to be differentiated; a map that is normalised is not written."""
-    x, weight, statistics, gamma, beta, *_ = summand
-    if weight is not None or statistics is None or (grad.shape, grad.dtype) != (x.shape, x.dtype):
-        return inner(grad, _alone(summand))
-    found = x.new_empty(1, 2, x.shape[1])
-    terms = _terms([(statistics, 0)], found, [x, None, gamma, beta])
-    _run("forward", x, terms, None)  # what it finds of the statistics is all
-    _run("backward", x, terms, grad.contiguous(memory_format=torch.channels_last))
-    return grad.new_tensor(terms[0].of_weight)
-
-
 def _alone(summand: Summand) -> Tensor:
     y = summand.x if summand.statistics is None else fused_sum([summand._replace(weight=None)])
-    return y if summand.weight is None else _scalar(summand.weight, summand.i) * y
-
-
-def _scalar(weight: Tensor, i: int) -> Tensor:
-    return weight[i] if weight.dim() else weight
+    return y if summand.weight is None else summand.weight * y
 
 
 class _Sum(torch.autograd.Function):
@@ -115,7 +97,7 @@ class _Sum(torch.autograd.Function):
         *present, constants, places, own = args
         tensors = [None if place is None else present[place] for place in places]
         y, ctx.found = _forward(constants, tensors)
-        for k, (statistics, _) in enumerate(constants):
+        for k, statistics in enumerate(constants):
             weight = places[PARTS * k + 1]
             if statistics is None and (weight is None or not ctx.needs_input_grad[weight]):
                 tensors[PARTS * k] = None  # the gradient does not depend on it
@@ -131,7 +113,7 @@ class _Sum(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated again
             grads = _differentiable(grad, ctx.constants, ctx.saved_tensors, wants)
         else:
-            grads = _backward(grad, ctx.constants, ctx.found, ctx.saved_tensors, ctx.places, wants, _deferring(ctx))
+            grads = _backward(grad, ctx.constants, ctx.found, ctx.saved_tensors, wants, _deferring(ctx))
         sums: list[Tensor | None] = [None] * count
         for place, found in zip(ctx.places, grads, strict=True):
             if place is not None and found is not None:
@@ -144,7 +126,7 @@ def _deferring(ctx: Any) -> dict[int, Any]:
     """By summand the node that computes the gradient of its map itself, from that of the sum."""
     nodes = ctx.next_functions if any(ctx.own) else ()
     found = {k: nodes[ctx.places[PARTS * k]][0] for k, own in enumerate(ctx.own) if own}
-    return {k: node for k, node in found.items() if ctx.constants[k][0] is not None and defers(node)}
+    return {k: node for k, node in found.items() if ctx.constants[k] is not None and defers(node)}
 
 
 def _forward(constants: Constants, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
@@ -161,15 +143,14 @@ def _backward(
     constants: Constants,
     found: Tensor,
     tensors: Sequence[Tensor | None],
-    places: Sequence[int | None],
     wants: Sequence[bool],
     deferring: dict[int, Any],
 ) -> list[Tensor | None]:
-    """The gradients that are wanted; that of a gate's weights once, for all of its summands."""
+    """The gradients that are wanted."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     terms = _terms(constants, found, tensors)
     grads: list[Tensor | None] = [None] * len(tensors)
-    for k, (term, (statistics, _)) in enumerate(zip(terms, constants, strict=True)):
+    for k, (term, statistics) in enumerate(zip(terms, constants, strict=True)):
         x, weight, gamma, beta = range(PARTS * k, PARTS * (k + 1))
         if wants[x] and statistics is None and term.weight == 1.0:
             grads[x] = grad
@@ -189,27 +170,19 @@ def _backward(
         if statistics is None and not wants[weight]:
             term.x = 0  # nothing to multiply
     _run("backward", grad, terms, grad)
-    of_gates: dict[int | None, tuple[int, Tensor, list[float]]] = {}
-    for k, (term, (_, i)) in enumerate(zip(terms, constants, strict=True)):
-        at, weights = PARTS * k + 1, tensors[PARTS * k + 1]
-        if weights is not None and wants[at]:
-            of_gates.setdefault(places[at], (at, weights, [0.0] * weights.numel()))[2][i] += term.of_weight
-    for at, weights, numbers in of_gates.values():
-        grads[at] = weights.new_tensor(numbers).view(weights.shape)
+    for k, term in enumerate(terms):
+        weight_k = tensors[PARTS * k + 1]
+        if weight_k is not None and wants[PARTS * k + 1]:
+            grads[PARTS * k + 1] = weight_k.new_tensor(term.of_weight)
     return grads
 
 
 def _terms(constants: Constants, found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
     """The summands as the kernels read them."""
     terms, at, size = (Term * len(constants))(), found.data_ptr(), found.element_size() * found[0].numel()
-    numbers: dict[int, list[float]] = {}  # of the weights
-    for k, (statistics, i) in enumerate(constants):
+    for k, statistics in enumerate(constants):
         x, weight, gamma, beta = tensors[PARTS * k : PARTS * (k + 1)]
-        factor = 1.0
-        if weight is not None:
-            if id(weight) not in numbers:
-                numbers[id(weight)] = weight.reshape(-1).tolist()
-            factor = numbers[id(weight)][i if weight.dim() else 0]
+        factor = 1.0 if weight is None else weight.item()
         if statistics is None:
             terms[k] = Term(x=_address(x), weight=factor)
         else:
@@ -243,13 +216,13 @@ def _differentiable(
 ) -> list[Tensor | None]:
     """The gradients by PyTorch's own operations."""
     grads: list[Tensor | None] = [None] * len(tensors)
-    for k, (statistics, i) in enumerate(constants):
+    for k, statistics in enumerate(constants):
         x, weight, gamma, beta = parts = tensors[PARTS * k : PARTS * (k + 1)]
         if x is None:
-            grads[PARTS * k] = grad if weight is None else grad * _scalar(weight, i)
+            grads[PARTS * k] = grad if weight is None else grad * weight
             continue
         y = x if statistics is None else F.batch_norm(x, None, None, gamma, beta, True, 0.0, statistics.eps)
-        y = y if weight is None else _scalar(weight, i) * y
+        y = y if weight is None else weight * y
         wanting = {PARTS * k + j: part for j, part in enumerate(parts) if part is not None and wants[PARTS * k + j]}
         found = torch.autograd.grad(y, list(wanting.values()), grad, create_graph=True) if wanting else ()
         for place, one in zip(wanting, found, strict=True):

@@ -1,4 +1,4 @@
-"""In which order the numbers of a map lie in memory."""
+"""In which order the numbers of a feature map lie in memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,5 @@ __all__ = ["layout"]
 
 
 def layout(device: str | torch.device) -> torch.memory_format:
-    """Of a searched network and its images: channels_last on a CPU, where steps take 0.6 of the time; elsewhere
-    contiguous, where they took 0.8 (docs/results-gpu.md)."""
+    """The faster memory format for a network and its images: channels_last on a CPU, contiguous elsewhere."""
     return torch.channels_last if torch.device(device).type == "cpu" else torch.contiguous_format

@@ -1,4 +1,4 @@
-"""Average pooling, fast in training on the CPU."""
+"""Twins of average poolings, fast in training on the CPU."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from msgdas.fast.native import empty_map, run, takes
 
 __all__ = ["AvgPool2x2", "AvgPool3x3"]
 
-PIXELS = 2**13  # of a batch, from which on a convolution pays
-LINE = 16  # channels of a cache line
-SIZE = 2**14  # numbers of a map, from which on the kernels pay
-CHANNELS = 8  # of which that of 2 × 2 takes multiples
+PIXELS = 2**13  # of a batch: a convolution pays from here on
+LINE = 16  # channels per cache line
+SIZE = 2**14  # numbers in a map: the kernels pay from here on
+CHANNELS = 8  # the 2 × 2 kernel takes multiples of these
 
 
 class AvgPool3x3(nn.AvgPool2d):
-    """Mean of the 3 × 3 pixels around one, of those that lie on the map: ``(B, C, H, W) → (B, C, ⌈H/stride⌉, …)``.
+    """Mean of the 3 × 3 pixels around each one, leaving out those beyond the border: ``(B, C, H, W) → (B, C, H, W)``.
 
-    In training on a CPU one of stride 1 is, for many pixels, a depthwise convolution with ones, in 0.2 to 0.8 of the
-    time of PyTorch's own pooling (benchmarks/operations.py), or with `msgdas.use_native` a compiled kernel's, in half
-    of that again; both equal but for rounding. Elsewhere it is PyTorch's.
+    In training on a CPU, with many pixels, it is a depthwise convolution with ones, or with `msgdas.fast.use_native` a
+    compiled kernel; equal up to rounding. Otherwise it is PyTorch's.
     """
 
-    def __init__(self, stride: int = 1) -> None:
-        super().__init__(3, stride, padding=1, count_include_pad=False)
+    @staticmethod
+    def fits(pool: nn.AvgPool2d) -> bool:
+        """Whether ``pool`` is such a pooling."""
+        sides = *_pair(pool.kernel_size), *_pair(pool.stride), *_pair(pool.padding)
+        return sides == (3, 3, 1, 1, 1, 1) and not (pool.ceil_mode or pool.count_include_pad or pool.divisor_override)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == 1 and self.training and (takes(x, SIZE) or _pays(x)):
+        if self.training and (takes(x, SIZE) or _pays(x)):
             output: Tensor = _Pooled.apply(x)
             return output
         return super().forward(x)
@@ -40,18 +42,24 @@ class AvgPool3x3(nn.AvgPool2d):
 class AvgPool2x2(nn.AvgPool2d):
     """Mean of 2 × 2 pixels: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
 
-    With `msgdas.use_native` that of even sides is in training a compiled kernel's, in 0.2 to 0.7 of the time of
-    PyTorch's own (benchmarks/operations.py), equal but for rounding.
+    With `msgdas.fast.use_native`, maps with even sides go to a compiled kernel in training; equal up to rounding.
     """
 
-    def __init__(self) -> None:
-        super().__init__(2)
+    @staticmethod
+    def fits(pool: nn.AvgPool2d) -> bool:
+        """Whether ``pool`` is such a pooling."""
+        sides = *_pair(pool.kernel_size), *_pair(pool.stride), *_pair(pool.padding)
+        return sides == (2, 2, 2, 2, 0, 0) and not (pool.ceil_mode or pool.divisor_override)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and takes(x, SIZE) and _halves(x.shape):
             output: Tensor = _Halved.apply(x)
             return output
         return super().forward(x)
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else sides
 
 
 def _halves(shape: torch.Size) -> bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 
-from msgdas.fast.native import use_native
+from msgdas.fast import use_native
 from msgdas.jobs.settings import Machine
 
-__all__ = ["prepare", "speed_up"]
+__all__ = ["prepare"]
 
 
 def prepare(settings: Machine) -> None:
@@ -22,12 +20,3 @@ def prepare(settings: Machine) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     use_native(settings.native)
-
-
-def speed_up(net: nn.Module, on: bool = True) -> Callable[[], None]:
-    """Make ``net`` faster in place, unless ``on`` is False; call the result before ``net`` is saved or exported."""
-
-    def undo() -> None:
-        pass
-
-    return undo

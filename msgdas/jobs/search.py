@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from msgdas.choice import MixedInput, choices
+from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
 from msgdas.errors import InputError
-from msgdas.fast.layout import layout
+from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config
-from msgdas.jobs.process import prepare, speed_up
+from msgdas.jobs.process import prepare
 from msgdas.jobs.report import report
 from msgdas.jobs.resolve import find_data, find_device, input_size
 from msgdas.jobs.settings import Group, SearchSettings, dashed, options, own_options
@@ -38,6 +38,7 @@ from msgdas.search.search import Search
 from msgdas.search.selection import Ranked, select_on_validation
 from msgdas.spaces import Space, find_space
 from msgdas.spaces.supernet_options import supernet_options
+from msgdas.supernet import choices
 
 __all__ = ["search"]
 
@@ -194,6 +195,10 @@ def _agree(began: Any, now: Any) -> bool:
     """Whether two descriptions agree in all that both have: versions differ in what they describe."""
     if isinstance(began, dict) and isinstance(now, dict):
         return all(_agree(began[name], now[name]) for name in began.keys() & now.keys())
+    if isinstance(began, list) and isinstance(now, list):
+        return len(began) == len(now) and all(map(_agree, began, now))
+    if isinstance(began, str) and isinstance(now, dict):  # a part by its name alone
+        return began == now.get("name")
     return bool(began == now)
 
 

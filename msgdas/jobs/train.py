@@ -10,9 +10,10 @@ import torch
 
 from msgdas.cost import count
 from msgdas.data import DataSet
+from msgdas.fast import slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config, upgraded
-from msgdas.jobs.process import prepare, speed_up
+from msgdas.jobs.process import prepare
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
 from msgdas.jobs.settings import TrainSettings
 from msgdas.report.terminal import TrainView
@@ -57,7 +58,8 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
-        undo = speed_up(network, not settings.compile)
+        if not settings.compile:
+            speed_up(network)
         found = retrain(
             network,
             data,
@@ -69,7 +71,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
             on_step=view.step,
             on_epoch=view.epoch,
         )
-        undo()
+        slow_down(network)
         if auxiliary:
             network.auxiliary = None  # type: ignore[assignment] # only the training has the auxiliary head
         save_trained(out, network, _description(genotype, size, data))

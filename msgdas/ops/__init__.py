@@ -3,15 +3,10 @@
 from msgdas.ops.conv import FactorizedReduce, dil_conv, relu_conv_bn, sep_conv, wide_conv
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.mbconv import InvertedResidual
-from msgdas.fast.norm import BatchNorm2d
 from msgdas.ops.partial import PartialChannels
-from msgdas.fast.pool import AvgPool2x2, AvgPool3x3
 from msgdas.ops.skip import Noise, Projection, Zero
 
 __all__ = [
-    "AvgPool2x2",
-    "AvgPool3x3",
-    "BatchNorm2d",
     "DropBlockIdentity",
     "FactorizedReduce",
     "InvertedResidual",

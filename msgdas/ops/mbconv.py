@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from msgdas.fast.norm import BatchNorm2d
-
-__all__ = ["InvertedResidual", "conv_norm_activation"]
-
-
-def conv_norm_activation(*args: Any, **options: Any) -> nn.Sequential:
-    """torchvision's `Conv2dNormActivation`, with our BatchNorm."""
-    from torchvision.ops import Conv2dNormActivation  # here: it takes a second
-
-    return Conv2dNormActivation(*args, norm_layer=BatchNorm2d, **options)
+__all__ = ["InvertedResidual"]
 
 
 class InvertedResidual(nn.Module):
@@ -24,8 +13,8 @@ class InvertedResidual(nn.Module):
 
     Args:
         kernel: side of the depthwise convolution.
-        expansion: hidden channels, in multiples of ``c_in``; 1: no expansion convolution.
-        activation: after the first two; a new one each.
+        expansion: hidden channels as a multiple of ``c_in``; 1: no expansion convolution.
+        activation: class of the activation after the first two.
     """
 
     def __init__(
@@ -38,13 +27,15 @@ class InvertedResidual(nn.Module):
         *,
         activation: type[nn.Module] = nn.ReLU6,
     ) -> None:
+        from torchvision.ops import Conv2dNormActivation  # here: importing torchvision takes a second
+
         super().__init__()
         hidden = c_in * expansion
-        widen = [conv_norm_activation(c_in, hidden, 1, activation_layer=activation)] if expansion > 1 else []
-        self.layers = nn.Sequential(  # the activations are in place: each on its BatchNorm's output, never on x
+        widen = [Conv2dNormActivation(c_in, hidden, 1, activation_layer=activation)] if expansion > 1 else []
+        self.layers = nn.Sequential(  # the activations are in place, but on a BatchNorm's output, never on x
             *widen,
-            conv_norm_activation(hidden, hidden, kernel, stride, groups=hidden, activation_layer=activation),
-            conv_norm_activation(hidden, c_out, 1, activation_layer=None),
+            Conv2dNormActivation(hidden, hidden, kernel, stride, groups=hidden, activation_layer=activation),
+            Conv2dNormActivation(hidden, c_out, 1, activation_layer=None),
         )
         self.residual = stride == 1 and c_in == c_out
 

@@ -1,17 +1,15 @@
-"""Operations that learn nothing from their input, or hardly anything."""
+"""Operations with few parameters or none: zeros, noise, projection."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from msgdas.fast.norm import BatchNorm2d
-
 __all__ = ["Noise", "Projection", "Zero"]
 
 
 class Zero(nn.Module):
-    """``none``: no connection. Zeros of the input's shape, halved (upwards) for stride 2, without a graph."""
+    """``none``: no connection. Zeros of the input's shape, halved (rounded up) for stride 2, without a graph."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()
@@ -24,8 +22,8 @@ class Zero(nn.Module):
 class Noise(nn.Module):
     """``noise``: what no search should choose (space S4 of Zela et al. 2020, arXiv:1909.09656).
 
-    Standard normal numbers of the input's shape, halved (upwards) for stride 2, without a graph. Drawn anew by each
-    forward, in evaluation too, from the global generator.
+    Standard normal numbers of the input's shape, halved (rounded up) for stride 2, without a graph. Each forward pass
+    draws new ones from the global generator, in evaluation too.
     """
 
     def __init__(self, stride: int = 1) -> None:
@@ -37,16 +35,16 @@ class Noise(nn.Module):
 
 
 class Projection(nn.Module):
-    """The shortest way to another shape: 1 × 1 convolution and BatchNorm of every ``stride``-th pixel.
+    """1 × 1 convolution and BatchNorm of every ``stride``-th pixel, where a skip connection must change the shape.
 
-    The pixels are taken before the convolution and not by its stride: see `FactorizedReduce`.
+    It slices before it convolves for the reason that `FactorizedReduce` gives.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
         self.conv = nn.Conv2d(c_in, c_out, 1, bias=False)
-        self.norm = BatchNorm2d(c_out)
+        self.norm = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x[:, :, :: self.stride, :: self.stride]))

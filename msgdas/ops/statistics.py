@@ -1,56 +1,54 @@
-"""Forward passes that leave no trace in the network."""
+"""Forward passes that leave no trace: running statistics stay as they are, DropBlock is off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from msgdas.ops.drop import DropBlockIdentity
 
-__all__ = ["frozen_statistics", "quiet", "tracing"]
+__all__ = ["frozen_statistics", "quiet", "recomputed", "tracing"]
 
 
 def tracing(net: nn.Module) -> list[nn.Module]:
-    """The modules that `quiet` is about. To look for them takes a walk over the network, too long for every step."""
-    return [module for module in net.modules() if isinstance(module, (_NormBase, DropBlockIdentity))]
+    """The modules that `quiet` acts on. Finding them walks the network, which is too slow for every step."""
+    return [m for m in net.modules() if hasattr(m, "track_running_stats") or isinstance(m, DropBlockIdentity)]
 
 
 @contextmanager
 def quiet(net: nn.Module | Sequence[nn.Module], *, drop: bool = False) -> Iterator[None]:
-    """Inside, ``net`` in training mode normalises with batch statistics and updates no running statistics.
+    """Inside, ``net`` in training mode normalises with batch statistics but does not update running statistics.
 
-    Alpha-step, probe, virtual-step and teacher forwards run so. ``drop``: whether DropBlock-Identity stays on.
+    For alpha steps, probes, virtual steps and the teacher.
 
     Args:
-        net: the network, or what `tracing` has found in it.
+        net: the network, or its `tracing` modules.
+        drop: leave DropBlock-Identity on.
     """
-    norms: list[_NormBase] = []
-    drops: list[tuple[DropBlockIdentity, float]] = []
-    for module in tracing(net) if isinstance(net, nn.Module) else net:
-        if isinstance(module, _NormBase) and module.track_running_stats:
-            norms.append(module)
-        elif isinstance(module, DropBlockIdentity) and not drop:
-            drops.append((module, module.p))
+    modules = tracing(net) if isinstance(net, nn.Module) else net
+    norms = [m for m in modules if getattr(m, "track_running_stats", False)]
+    drops = [(m, m.p) for m in modules if isinstance(m, DropBlockIdentity) and not drop]
     for norm in norms:
-        vars(norm)["track_running_stats"] = False  # nn.Module's own way takes five times as long
+        norm.track_running_stats = False  # type: ignore[assignment]
     for identity, _ in drops:
-        vars(identity)["p"] = 0.0
+        identity.p = 0.0
     try:
         yield
     finally:
         for norm in norms:
-            vars(norm)["track_running_stats"] = True
+            norm.track_running_stats = True  # type: ignore[assignment]
         for identity, p in drops:
-            vars(identity)["p"] = p
+            identity.p = p
 
 
 @contextmanager
 def frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """Inside, forwards of ``net`` do all that they did before, but update copies of the running statistics."""
-    norms = [module for module in net.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    """Inside, forward passes of ``net`` update copies of its running statistics, which are thrown away."""
+    norms = [m for m in net.modules() if getattr(m, "track_running_stats", False)]
     before = [norm._buffers for norm in norms]
     for norm, buffers in zip(norms, before, strict=True):
         norm._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
@@ -59,3 +57,12 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
     finally:
         for norm, buffers in zip(norms, before, strict=True):
             norm._buffers = buffers
+
+
+def recomputed(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """``function(*arguments)``, run again in backward instead of keeping its activations (Chen et al. 2016,
+    arXiv:1604.06174). Running statistics of ``module`` are updated once."""
+    output: Tensor = checkpoint(
+        function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(module))
+    )
+    return output

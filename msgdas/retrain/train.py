@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from msgdas.data import AnyImages, Batches, DataSet
 from msgdas.data.augment import Augment
-from msgdas.runs.finite import refuse_not_finite
-from msgdas.runs.resumable import Place, go_on, random_states, resume, set_random_states
 from msgdas.fast.layout import layout
 from msgdas.retrain.compiled import compiled, refuse_drop_path
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, stop_on_signals
+from msgdas.runs.finite import refuse_not_finite
+from msgdas.runs.resumable import Place, go_on, random_states, resume, set_random_states
 from msgdas.search.search import Batch
 
 __all__ = ["measure", "retrain", "training_loss"]

@@ -14,9 +14,8 @@ __all__ = ["GumbelSoftmax", "Softmax", "full"]
 
 
 def full(alphas: Alphas) -> SubGraph:
-    """The whole super-net, every candidate weighted by its probability ``softmax(a)``."""
-    probabilities = alphas.probabilities()
-    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in probabilities.items()})
+    """The whole super-net: every candidate, weighted with its probability ``softmax(a)``."""
+    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in alphas.probabilities().items()})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep
-from msgdas.subgraph import SubGraph, select
+from msgdas.subgraph import SubGraph
+from msgdas.supernet import select
 
 __all__ = ["Exchange", "compare", "log_probs", "ranked", "refuse_one"]
 
@@ -148,5 +149,5 @@ def _index(picks: Sequence[Any], like: Tensor) -> Tensor:
 
 
 def _evaluate(step: AlphaStep, subgraph: SubGraph) -> Tensor:
-    with select(step.net, subgraph):
+    with select(step.places, subgraph):
         return step.objective()

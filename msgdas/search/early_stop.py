@@ -14,7 +14,7 @@ from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.ops.statistics import quiet
 from msgdas.samplers.softmax import full
-from msgdas.subgraph import select
+from msgdas.supernet import select
 
 __all__ = ["CurvatureStop", "EarlyStop", "largest_eigenvalue"]
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
-from msgdas.subgraph import Others, SubGraph, cut, select
+from msgdas.subgraph import Others, SubGraph, cut
+from msgdas.supernet import Places, all_choices, select
 
 __all__ = [
     "AlphaStep",
@@ -50,6 +51,7 @@ class AlphaStep:
         generator: CPU generator for random draws.
         scale: factor of the losses in the backward pass (`LossScale`).
         memory: tensors that a hypergradient keeps from step to step, by name; saved with the search.
+        places: `all_choices` of the net, which saves looking for them in every step.
     """
 
     net: nn.Module
@@ -62,6 +64,10 @@ class AlphaStep:
     generator: torch.Generator | None = None
     scale: float = 1.0
     memory: dict[str, Tensor] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", self.places or all_choices(self.net))
 
 
 Hypergradient = Callable[[AlphaStep], None]
@@ -78,7 +84,7 @@ def first_order(step: AlphaStep, *, others: Others | None = None) -> None:
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
     probing = any(gate.probe for leaf in leaves for gate in leaf.values())
     together = step.parallel and not probing  # candidates run in backward, under their own sub-graph's gates
-    mean_backward(step.net, leaves, step.objective, parallel=together, inputs=gates, scale=step.scale)
+    mean_backward(step.places, leaves, step.objective, parallel=together, inputs=gates, scale=step.scale)
     push()
 
 
@@ -97,7 +103,7 @@ def added(step: AlphaStep) -> None:
 
 
 def mean_backward(
-    net: nn.Module,
+    net: nn.Module | Places,
     subgraphs: Sequence[SubGraph],
     objective: Callable[[], Tensor],
     *,
@@ -109,8 +115,9 @@ def mean_backward(
     """Backward pass of the mean objective over ``subgraphs``: one graph alive at a time, or all with ``parallel``.
 
     Args:
-        inputs: for each sub-graph the leaves that get a gradient; default: every parameter, and gates that are leaves.
-        weights: parameters whose gradients are gathered between the backward passes (`gather_gradients`).
+        net: the super-net, or its `all_choices`.
+        inputs: for each sub-graph the leaves that get a gradient; default: ``weights``, and gates that are leaves.
+        weights: parameters of the net; their gradients are gathered between the backward passes (`gather_gradients`).
         scale: multiply the losses by this, and divide the gradients by it afterwards.
     """
     share = len(subgraphs) / scale
@@ -133,7 +140,7 @@ def mean_backward(
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
-        reached = chain.from_iterable(inputs) if inputs else chain(net.parameters(), gates)
+        reached = chain.from_iterable(inputs) if inputs else chain(weights, gates)
         torch._foreach_div_([leaf.grad for leaf in dict.fromkeys(reached) if leaf.grad is not None], scale)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
-from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import Sampler
 from msgdas.search.comparing import compare
@@ -22,6 +21,7 @@ from msgdas.search.optimizers import SGD, Adam
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, cosine
 from msgdas.subgraph import SubGraph
+from msgdas.supernet import choices
 
 __all__ = ["AfterAlphaStep", "Method", "OptimizerFactory", "Penalty"]
 

@@ -29,7 +29,8 @@ from msgdas.search.method import Method
 from msgdas.search.precision import LossScale
 from msgdas.search.schedules import at
 from msgdas.search.step_metrics import StepMetrics
-from msgdas.subgraph import SubGraph, cut, select
+from msgdas.subgraph import SubGraph, cut
+from msgdas.supernet import all_choices, select
 
 __all__ = ["Batch", "Search"]
 
@@ -57,6 +58,7 @@ class Search:
 
     Attributes:
         alphas: the architecture parameters.
+        places: the choices of ``net`` by name.
         weight_optimizer, alpha_optimizer: the optimizers.
         done: number of steps taken.
         watched: for each epoch after the warm-up, the value of the early-stopping rule and the derived genotype.
@@ -89,6 +91,7 @@ class Search:
         self.done = 0
         self.watched: list[tuple[float, dict[str, Any]]] = []
         # Walking over all modules takes too long to do in every step.
+        self.places = all_choices(net)
         self._tracing = tracing(net)
         self._drops = [m for m in self._tracing if isinstance(m, DropBlockIdentity)]
         self._mixed = [m for m in net.modules() if isinstance(m, MixedOp)]
@@ -181,6 +184,7 @@ class Search:
                     generator=self.generator,
                     scale=self.scale.value,
                     memory=self._memory,
+                    places=self.places,
                 )
             )
         self._move_alphas(metrics, subgraphs)
@@ -222,7 +226,7 @@ class Search:
         self._set_modules(at(method.drop, self.progress))
         objective = self._objective(batch, metrics, "train", teacher)
         mean_backward(
-            self.net,
+            self.places,
             subgraphs,
             objective,
             parallel=self.execution.parallel,
@@ -273,7 +277,7 @@ class Search:
     def _teach(self, batch: Batch, metrics: StepMetrics) -> Tensor:
         """Logits of the whole super-net, the teacher."""
         x, labels = batch
-        with torch.no_grad(), quiet(self._tracing), select(self.net, full(self.alphas)):
+        with torch.no_grad(), quiet(self._tracing), select(self.places, full(self.alphas)):
             logits = torch.cat([self.execution.logits(self.net, part) for part in self.execution.split(x)])
         metrics.add_accuracy("teacher", logits, labels)
         return logits
@@ -320,7 +324,7 @@ class Search:
         correct = count = 0
         was_training = self.net.training
         self.net.train()
-        with quiet(self._tracing), select(self.net, subgraph):
+        with quiet(self._tracing), select(self.places, subgraph):
             for x, labels in batches:
                 correct += int((self.execution.logits(self.net, x).argmax(-1) == labels).sum())
                 count += len(labels)

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from msgdas.choice import Choice
 from msgdas.errors import InputError
 from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
-from msgdas.subgraph import SubGraph, cut, select
+from msgdas.subgraph import SubGraph, cut
+from msgdas.supernet import Places, select
 
 __all__ = ["Unrolled"]
 
@@ -87,13 +88,13 @@ class Unrolled:
             raise InputError("exact=True cannot recompute, the moved weights are gone by then: pass recompute=False")
         rate = optimizer.param_groups[0]["lr"]
         weights = {n: p for n, p in step.net.named_parameters() if p.requires_grad}
-        loss = _mean(step.net, leaves, train)
+        loss = _mean(step.places, leaves, train)
         grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
         moves = self._moves(list(weights.values()), grads, optimizer)
         pairs = zip(weights.items(), moves, strict=True)
         moved = {f"net.{name}": p - rate * move for (name, p), move in pairs if move is not None}
         virtual = _Objective(step.net, step.objective)
-        loss = _mean(step.net, leaves, lambda: functional_call(virtual, moved, ()))
+        loss = _mean(step.places, leaves, lambda: functional_call(virtual, moved, ()))
         torch.autograd.backward(loss, inputs=gates)
 
     def _moves(
@@ -133,7 +134,7 @@ class _Objective(nn.Module):
         return self.objective()
 
 
-def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tensor:
+def _mean(net: Places, leaves: list[SubGraph], objective: Objective) -> Tensor:
     losses = []
     for leaf in leaves:
         with select(net, leaf):
@@ -145,7 +146,7 @@ def _backward(
     step: AlphaStep, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Gradients of the mean objective with respect to ``inputs``; their ``.grad`` is None afterwards."""
-    mean_backward(step.net, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
+    mean_backward(step.places, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
     gather_gradients(inputs)
     found = [leaf.grad for leaf in inputs]
     for leaf in inputs:

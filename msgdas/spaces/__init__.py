@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from msgdas.errors import InputError
-from msgdas.genotype import Genotype
+from msgdas.genotype import Genotype, register_text
 from msgdas.spaces import darts, mbconv, mbconv_macro, nasbench201, robust_darts
 from msgdas.spaces.cell_graph import CellGraph
 
@@ -107,6 +107,9 @@ SPACES: dict[str, Space] = {
         ),
     )
 }
+
+for _space in SPACES.values():
+    register_text(_space.name, _space.to_string)
 
 
 def find_space(name: str) -> Space:

@@ -12,15 +12,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from msgdas.choice import MixedInput, MixedOp, node
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.derive import top_edges
 from msgdas.discretize import KeptInputs
 from msgdas.errors import InputError
-from msgdas.fast.dense import DenseConv2d
-from msgdas.fast.sums import dense
-from msgdas.fast.weighted import sharing
 from msgdas.genotype import Cell, Genotype
-from msgdas.ops import BatchNorm2d, DropBlockIdentity, FactorizedReduce, relu_conv_bn
+from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
+from msgdas.ops.conv import conv
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
 from msgdas.spaces.cell_graph import CellGraph
@@ -136,13 +134,9 @@ class CellModule(nn.Module):
         self.concat = tuple(concat)
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
-        states = [node([self.before], [s0]), node([self.last], [s1])]
-        with sharing():
-            for compute in self.nodes:
-                state = compute(states)
-                if self.training and state.requires_grad and not torch.compiler.is_compiling():
-                    state.register_hook(dense)  # its gradient is a part of the concatenation's
-                states.append(state)
+        states = [self.before(s0), self.last(s1)]
+        for node in self.nodes:
+            states.append(node(states))
         return torch.cat([states[i] for i in self.concat], 1)
 
 
@@ -208,10 +202,10 @@ class AuxiliaryHead(nn.Sequential):
             nn.ReLU(),
             nn.AvgPool2d(kernel, side - kernel),
             nn.Conv2d(channels, 128, 1, bias=False),
-            BatchNorm2d(128),
+            nn.BatchNorm2d(128),
             nn.ReLU(),
             nn.Conv2d(128, 768, 2, bias=False),
-            BatchNorm2d(768),
+            nn.BatchNorm2d(768),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(768, classes),
@@ -229,7 +223,7 @@ def _stem(in_channels: int, channels: int, strides: Sequence[int]) -> tuple[nn.M
 
 
 def _conv_bn(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(DenseConv2d(c_in, c_out, 3, stride), BatchNorm2d(c_out))
+    return nn.Sequential(conv(c_in, c_out, 3, stride), nn.BatchNorm2d(c_out))
 
 
 # ------------------------------------------------------------------------- search
@@ -303,7 +297,7 @@ def _candidate(label: str, channels: int, stride: int) -> nn.Module:
     if label == "skip_connect" and stride == 1:
         return DropBlockIdentity()
     operation = OPERATIONS[label](channels, stride, False)
-    return nn.Sequential(operation, BatchNorm2d(channels, affine=False)) if "pool" in label else operation
+    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in label else operation
 
 
 def _cell_of(kind: str, kept: Mapping[str, tuple[str, ...]]) -> Cell:

@@ -15,7 +15,6 @@ from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual
-from msgdas.ops.mbconv import conv_norm_activation
 from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
 
@@ -70,9 +69,11 @@ def _width(channels: float) -> int:
 def _net(
     operation: Callable[[Layer], nn.Module], channels: int, cells: int, classes: int, in_channels: int, image_size: int
 ) -> LayerNet:
+    from torchvision.ops import Conv2dNormActivation  # here: importing torchvision takes a second
+
     stride, places = plan(channels, cells, image_size)
     stem = nn.Sequential(
-        conv_norm_activation(in_channels, channels, 3, stride, activation_layer=nn.ReLU6),
+        Conv2dNormActivation(in_channels, channels, 3, stride, activation_layer=nn.ReLU6),
         InvertedResidual(channels, places[0].c_in, 3, 1),
     )
     return LayerNet("mbconv", stem, places, operation, features=40 * channels, classes=classes, activation=nn.ReLU6)

@@ -11,7 +11,6 @@ from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual, Projection
-from msgdas.ops.mbconv import conv_norm_activation
 from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
 
@@ -49,12 +48,14 @@ def plan(channels: int, image_size: int) -> tuple[int, list[Layer]]:
 def _net(
     operation: Callable[[Layer], nn.Module], channels: int, cells: int, classes: int, in_channels: int, image_size: int
 ) -> LayerNet:
+    from torchvision.ops import Conv2dNormActivation  # here: importing torchvision takes a second
+
     if cells != LAYERS:
         raise InputError(f"cells={cells}: mbconv-macro has {LAYERS} layers, always; leave it out")
     halvings, places = plan(channels, image_size)
     stem = nn.Sequential()
     for _ in range(max(1, halvings)):
-        stem.append(conv_norm_activation(in_channels, channels, 3, 2 if halvings else 1))
+        stem.append(Conv2dNormActivation(in_channels, channels, 3, 2 if halvings else 1))
         in_channels = channels
     return LayerNet(
         "mbconv-macro", stem, places, operation, features=40 * channels, classes=classes, activation=nn.ReLU

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from msgdas.choice import MixedOp, is_zero, node
+from msgdas.choice import MixedOp, Term, combine
 from msgdas.errors import InputError
-from msgdas.fast.dense import DenseConv2d
-from msgdas.fast.weighted import sharing
 from msgdas.genotype import Genotype
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.ops.conv import conv
+from msgdas.ops.named import avg_pool_3x3
 from msgdas.ops.partial import on_part
 from msgdas.spaces.cell_graph import CellGraph
 
@@ -27,64 +26,64 @@ OPERATIONS: dict[str, Callable[[int, bool], nn.Module]] = {  # (channels, affine
     "skip_connect": lambda c, affine: DropBlockIdentity(),
     "nor_conv_1x1": lambda c, affine: relu_conv_bn(c, c, 1, affine=affine),
     "nor_conv_3x3": lambda c, affine: relu_conv_bn(c, c, 3, affine=affine),
-    "avg_pool_3x3": lambda c, affine: AvgPool3x3(),
+    "avg_pool_3x3": lambda c, affine: avg_pool_3x3(),
 }
 EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → module
-Incoming = list[tuple[int, list[tuple[int, int]]]]  # of each node, in order, the edges into it and their sources
-
-
-def _edges_into(zeros: tuple[bool, ...], training: bool) -> Incoming:
-    """Those that run: not ``none``, nor what does not reach the output."""
-    into: dict[int, list[tuple[int, int]]] = {3: []}
-    if not training:  # in evaluation all nodes, as the table counts
-        into |= {1: [], 2: []}
-    for i, (source, target) in reversed(list(enumerate(EDGES))):
-        if target in into and not zeros[i]:
-            into[target].insert(0, (i, source))
-            if source:
-                into.setdefault(source, [])
-    return sorted(into.items())
-
-
-RUNNING = {
-    (zeros, training): _edges_into(zeros, training)
-    for zeros in product((False, True), repeat=len(EDGES))
-    for training in (False, True)
-}
+Incoming = list[tuple[int, list[tuple[int, int]]]]  # per node, in order: the edges into it, each with its source
 
 
 class Cell(nn.Module):
     """``node_t = Σ_{s<t} edge_{s→t}(node_s)``; the input is node 0, the output node 3. Keeps the shape."""
+
+    combine = staticmethod(combine)
 
     def __init__(self, channels: int, edge: EdgeFactory) -> None:
         super().__init__()
         self.edges = nn.ModuleList(edge(f"cell/{source}-{target}", channels) for source, target in EDGES)
 
     def forward(self, x: Tensor) -> Tensor:
-        nodes, edges = {0: x}, list(self.edges)
-        with sharing():
-            for target, incoming in self._edges_into():
-                inputs = [nodes[source] for _, source in incoming]
-                nodes[target] = node([edges[i] for i, _ in incoming], inputs) if inputs else torch.zeros_like(x)
+        nodes = {0: x}
+        for target, incoming in self._incoming():
+            terms = [Term(self.edges[i], nodes[source]) for i, source in incoming]
+            nodes[target] = self.combine(terms) if terms else torch.zeros_like(x)
         return nodes[3]
 
-    def _edges_into(self) -> Incoming:
-        return RUNNING[tuple(map(is_zero, self.edges)), self.training]
+    def _incoming(self) -> Incoming:
+        """The edges that run: not ``none`` and, in training, not into a node that never reaches the output. Evaluation
+        runs every node, as the table's counts do."""
+        into: dict[int, list[tuple[int, int]]] = {3: []} if self.training else {1: [], 2: [], 3: []}
+        for i, (source, target) in reversed(list(enumerate(EDGES))):
+            if target in into and not _is_none(self.edges[i]):
+                into[target].insert(0, (i, source))
+                if source:
+                    into.setdefault(source, [])
+        return sorted(into.items())
+
+
+def _is_none(edge: nn.Module) -> bool:
+    """Whether an edge outputs zeros that nothing in backward asks for."""
+    if not isinstance(edge, MixedOp):
+        return isinstance(edge, Zero)
+    if edge.gate is not None and (edge.gate.probe or edge.gate.added):
+        return False
+    return all(isinstance(edge.candidates[i], Zero) for i in edge.active())
 
 
 class Reduction(nn.Module):
     """The benchmark's residual block between stages: half the size, twice the channels."""
 
+    combine = staticmethod(combine)
+
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(relu_conv_bn(c_in, c_out, 3, 2), relu_conv_bn(c_out, c_out, 3))
-        self.shortcut = nn.Sequential(AvgPool2x2(), DenseConv2d(c_in, c_out, 1))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), conv(c_in, c_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] % 2 or x.shape[-2] % 2:  # the strided convolutions round up, pooling would round down
+        if x.shape[-1] % 2 or x.shape[-2] % 2:  # strided convolutions round up, pooling would round down
             x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
         first, second = self.convs
-        return node([self.shortcut, second], [x, node([first], [x])])
+        return self.combine([Term(self.shortcut, x), Term(second, first(x))])
 
 
 class NasBench201(nn.Module):
@@ -108,7 +107,7 @@ class NasBench201(nn.Module):
                 layers.append(Reduction(width // 2, width))
             layers += [Cell(width, edge) for _ in range(cells)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Sequential(BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +137,7 @@ def _stem(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
     for halving in range(max(1, halvings)):
         stride = 2 if halvings else 1
         layers += [nn.ReLU()] if halving else []
-        layers += [DenseConv2d(in_channels, channels, 3, stride), BatchNorm2d(channels)]
+        layers += [conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)]
         in_channels = channels
     return nn.Sequential(*layers)
 

@@ -113,6 +113,7 @@ def test_a_run_from_before_an_option_goes_on_and_one_of_other_defaults_does_not(
     config = json.loads((old / "config.json").read_text())
     del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["learning"]
     del config["version"]
+    config["search"]["weight_optimizer"]["dampening"] = 0  # described by an older version alone
     write_json(old / "config.json", config)
     assert run("search", "--out", old, "--resume") == 0
     config["search"]["clip"] = 3.0

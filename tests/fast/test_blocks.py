@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from msgdas import use_native
+from msgdas.fast import use_native
 from msgdas.fast.heap import keep_freed_memory
 
 pytestmark = [
@@ -19,7 +19,7 @@ pytestmark = [
 # of 8 times 16 maps, how many lie where one of the size was freed, between others that live
 AGAIN = """
 import torch
-from msgdas import keep_freed_memory, use_native
+from msgdas.fast import keep_freed_memory, use_native
 keep_freed_memory()
 use_native()
 live, found = [], 0

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import a_map, threads
+from reference import a_map, fast, threads
 from torch import nn
 from torch.nn import functional as F
 
 from msgdas.fast import dense
-from msgdas.ops import relu_conv_bn
-from msgdas.fast.dense import DenseConv2d
+from msgdas.fast.combine import _alone as alone
+from msgdas.fast.combine import _summand as summand
+from msgdas.fast.combine import sharing
 from msgdas.fast.fused import Summand, fused_sum
-from msgdas.fast.weighted import alone, sharing, summand
+from msgdas.ops import conv as ops
 
 pytestmark = pytest.mark.usefixtures("kernels")
+
+
+def dense_conv(*sizes):
+    return fast(ops.conv(*sizes))
+
+
+def relu_conv_bn(*sizes):
+    return fast(ops.relu_conv_bn(*sizes))
+
+
 KERNELS = [(1, 1), (3, 1), (3, 2), (3, 3)]  # sides and strides of dense convolutions that have kernels
 
 
@@ -31,7 +42,7 @@ IMAGES = [(1, 8, 1, 1), (3, 24, 7, 5), (5, 40, 9, 14), (3, 16, 4, 16), (3, 8, 5,
 def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
     kernel, stride, c_in, c_out, height, width, relu, number
 ):
-    conv = DenseConv2d(c_in, c_out, kernel, stride).double()
+    conv = dense_conv(c_in, c_out, kernel, stride).double()
     x = torch.randn(4, c_in, height, width, dtype=torch.float64)
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     assert conv.has_kernel(x)
@@ -50,7 +61,7 @@ def test_a_dense_convolution_and_its_gradients_are_those_of_pytorch(
 @pytest.mark.parametrize(("c_in", "c_out"), [(56, 24), (24, 56), (3, 24)])
 def test_columns_that_fill_no_vector_of_float32(kernel, stride, c_in, c_out):
     """Of float64 eight columns fill one."""
-    conv, x = DenseConv2d(c_in, c_out, kernel, stride), a_map(c_in, 7, dtype=torch.float32)
+    conv, x = dense_conv(c_in, c_out, kernel, stride), a_map(c_in, 7, dtype=torch.float32)
     y = conv.native(x) if conv.has_kernel(x) else conv(x)
     grad = torch.randn_like(y)
     found = torch.autograd.grad(y, (x, conv.weight), grad)
@@ -68,7 +79,7 @@ def a_normalised_convolution(c_in, c_out, side, kernel):
     gate = torch.rand(3, dtype=torch.float64, requires_grad=True)
     y = F.conv2d(x.relu(), conv.weight, None, 1, kernel // 2)
     like = gate[1] * F.batch_norm(y, None, None, norm.weight, norm.bias, True, 0.0, norm.eps) + other
-    found = fused_sum([summand(candidate, x, gate, 1), Summand(other)])
+    found = fused_sum([summand(candidate, x, gate[1]), Summand(other)])
     return found, [conv.weight, x, gate, norm.weight, norm.bias, other], like
 
 
@@ -118,7 +129,7 @@ def test_by_a_backward_too(deferred):
 def test_who_watches_a_convolution_sees_its_gradient(deferred):
     candidate, x, seen = relu_conv_bn(8, 8, 3).double(), a_map(8), []
     candidate[1].register_forward_hook(lambda module, args, y: y.register_hook(seen.append) and None)
-    y = fused_sum([summand(candidate, x), Summand(a_map(8))])
+    y = fused_sum([summand(candidate, x, None), Summand(a_map(8))])
     grad = torch.randn_like(y)
     torch.autograd.grad(y, x, grad)
     of_conv = F.conv2d(x.relu(), candidate[1].weight, None, 1, 1).detach().requires_grad_()
@@ -130,7 +141,7 @@ def test_who_watches_a_convolution_sees_its_gradient(deferred):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(("kernel", "stride", "c_in"), [*((*k, 8) for k in KERNELS), (3, 1, 3), (3, 2, 3)])
 def test_second_derivatives_of_a_dense_convolution(kernel, stride, c_in, relu):
-    conv = DenseConv2d(c_in, 8, kernel, stride).double()
+    conv = dense_conv(c_in, 8, kernel, stride).double()
     x = torch.randn(1, c_in, 2, 3, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     take = lambda x, weight: dense._Native.apply(x, weight, stride, relu)  # noqa: E731
     assert torch.autograd.gradgradcheck(take, (x, conv.weight), fast_mode=True)
@@ -156,7 +167,7 @@ def test_a_kernel_takes_the_relu_before_it_in(monkeypatch):
 
 def test_winograd_rounds_as_a_direct_convolution_does():
     """With the usual points the error is five times that of PyTorch's own in float32."""
-    conv, x = DenseConv2d(32, 32, 3), a_map(32, 16, dtype=torch.float32)
+    conv, x = dense_conv(32, 32, 3), a_map(32, 16, dtype=torch.float32)
     like = F.conv2d(x.double(), conv.weight.double(), padding=1)
     ours, theirs = (((y - like).norm() / like.norm()).item() for y in (conv(x), F.conv2d(x, conv.weight, padding=1)))
     assert ours < 4 * theirs
@@ -174,7 +185,7 @@ def test_winograd_rounds_as_a_direct_convolution_does():
     ],
 )
 def test_other_dense_convolutions_are_left_to_pytorch(c_in, c_out, kernel, stride, training):
-    conv, x = DenseConv2d(c_in, c_out, kernel, stride).train(training), a_map(c_in, dtype=torch.float32)
+    conv, x = dense_conv(c_in, c_out, kernel, stride).train(training), a_map(c_in, dtype=torch.float32)
     assert not conv.has_kernel(x)
     assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
 
@@ -183,13 +194,13 @@ def test_a_wide_weight_that_few_pixels_share_is_left_to_pytorch(monkeypatch):
     monkeypatch.setattr(dense, "PAIRS", 8)
     few, many = a_map(64, 8, dtype=torch.float32), a_map(64, 16, dtype=torch.float32)
     for stride in (1, 2):
-        conv = DenseConv2d(64, 64, 3, stride)
+        conv = dense_conv(64, 64, 3, stride)
         assert (conv.has_kernel(few), conv.has_kernel(many)) == (False, True)
-    assert DenseConv2d(64, 64, 1).has_kernel(few)
+    assert dense_conv(64, 64, 1).has_kernel(few)
 
 
 def test_a_dense_convolution_of_what_does_not_fit_says_what_pytorch_says():
     with pytest.raises(RuntimeError, match="expected input"):
-        DenseConv2d(8, 8, 3)(a_map(16, dtype=torch.float32))
+        dense_conv(8, 8, 3)(a_map(16, dtype=torch.float32))
     with pytest.raises(RuntimeError, match="scalar type"):
-        DenseConv2d(8, 8, 3)(a_map(8))
+        dense_conv(8, 8, 3)(a_map(8))

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reference import fast
 from torch.nn import functional as F
 
 from msgdas.fast import depthwise
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.ops import conv as ops
+
+
+def depthwise_conv(*sizes, **more):
+    return fast(ops.depthwise_conv(*sizes, **more))
 
 
 @pytest.fixture
@@ -22,7 +28,7 @@ def always(monkeypatch):
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_gradients_are_those_of_conv2d(side, kernel, stride, dilation, channels_last):
-    conv = DepthwiseConv2d(3, kernel, stride, dilation).double()
+    conv = depthwise_conv(3, kernel, stride, dilation).double()
     x = torch.randn(2, 3, side, side, dtype=torch.float64)
     x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
     y, like = conv(x), F.conv2d(x, conv.weight, None, stride, conv.padding, dilation, 3)
@@ -36,7 +42,7 @@ def test_gradients_are_those_of_conv2d(side, kernel, stride, dilation, channels_
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_second_derivatives_are_right(stride):
-    conv = DepthwiseConv2d(2, 3, stride, dilation=2).double()
+    conv = depthwise_conv(2, 3, stride, dilation=2).double()
     x = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(conv, x)
     assert torch.autograd.gradgradcheck(conv, x)
@@ -48,7 +54,7 @@ def test_a_backward_for_the_input_alone_forms_no_weight_gradient(monkeypatch):
     formed = []
     of_weight = depthwise._of_weight
     monkeypatch.setattr(depthwise, "_of_weight", lambda *given: (formed.append(1), of_weight(*given))[1])
-    conv, x = DepthwiseConv2d(2, 3, dilation=2), torch.randn(1, 2, 4, 4, requires_grad=True)
+    conv, x = depthwise_conv(2, 3, dilation=2), torch.randn(1, 2, 4, 4, requires_grad=True)
     torch.autograd.backward(conv(x).square().sum(), inputs=[x])
     assert not formed
     assert conv.weight.grad is None
@@ -60,7 +66,7 @@ def test_a_backward_for_the_input_alone_forms_no_weight_gradient(monkeypatch):
 @pytest.mark.usefixtures("always")
 def test_a_layer_far_from_the_input_of_a_backward_is_left_out(monkeypatch):
     """The last layer's weights are wanted, the input's gradient is not."""
-    conv, x = DepthwiseConv2d(2, 3, dilation=2), torch.randn(1, 2, 4, 4)
+    conv, x = depthwise_conv(2, 3, dilation=2), torch.randn(1, 2, 4, 4)
     monkeypatch.setattr(depthwise, "_of_input", lambda *given: pytest.fail("the data need no gradient"))
     conv(x).sum().backward()
     assert conv.weight.grad is not None
@@ -77,7 +83,7 @@ def test_a_layer_far_from_the_input_of_a_backward_is_left_out(monkeypatch):
     ],
 )
 def test_it_is_ours_where_that_pays(kernel, stride, dilation, batch, side, ours):
-    y = DepthwiseConv2d(2, kernel, stride, dilation)(torch.randn(batch, 2, side, side))
+    y = depthwise_conv(2, kernel, stride, dilation)(torch.randn(batch, 2, side, side))
     assert ("Dilated" in type(y.grad_fn).__name__) is ours
 
 
@@ -88,7 +94,7 @@ def test_it_is_ours_where_that_pays(kernel, stride, dilation, batch, side, ours)
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_gradients_of_the_kernels_are_those_of_conv2d(side, channels, kernel, stride, dilation):
-    conv = DepthwiseConv2d(channels, kernel, stride, dilation).double()
+    conv = depthwise_conv(channels, kernel, stride, dilation).double()
     x = torch.randn(8, channels, side, side, dtype=torch.float64)
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     y = conv(x)
@@ -103,7 +109,7 @@ def test_gradients_of_the_kernels_are_those_of_conv2d(side, channels, kernel, st
 
 @pytest.mark.usefixtures("kernels")
 def test_second_derivatives_of_the_kernels_are_right():
-    conv = DepthwiseConv2d(2, 3, dilation=2).double()
+    conv = depthwise_conv(2, 3, dilation=2).double()
     x = torch.randn(4, 2, 4, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     assert torch.autograd.gradcheck(conv, x)
     assert torch.autograd.gradgradcheck(conv, x)

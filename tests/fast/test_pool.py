@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import threads
+from reference import fast, threads
 from torch import nn
 from torch.nn import functional as F
 
-from msgdas.ops import AvgPool2x2, AvgPool3x3
 from msgdas.fast import pool as pooling
 
 
@@ -29,7 +28,7 @@ def plain(stride):
 def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last, kernels):
     x = torch.randn(shape, dtype=torch.float64)
     x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
-    y, like = AvgPool3x3(stride)(x), plain(stride)(x)
+    y, like = fast(plain(stride))(x), plain(stride)(x)
     torch.testing.assert_close(y, like, rtol=1e-14, atol=1e-14)
     assert y.stride() == like.stride()
     grad = torch.randn_like(y)
@@ -42,7 +41,7 @@ def test_values_and_gradients_are_those_of_pytorch(shape, stride, channels_last,
 @pytest.mark.parametrize("kernels", [False, True], indirect=True)
 def test_second_derivatives_are_right(stride, kernels):
     x = torch.randn(1, 2, 5, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
-    assert torch.autograd.gradgradcheck(lambda x: AvgPool3x3(stride)(x).square(), x)
+    assert torch.autograd.gradgradcheck(lambda x: fast(plain(stride))(x).square(), x)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -52,7 +51,7 @@ def test_the_kernel_runs_forward_and_backward(kernels, number, monkeypatch):
     monkeypatch.setattr(pooling, "run", lambda *given, of=pooling.run: (used.append(given[0]), of(*given)))
     x = torch.randn(5, 12, 9, 7).to(memory_format=torch.channels_last).requires_grad_()
     with threads(number):
-        y, like = AvgPool3x3()(x), plain(1)(x)
+        y, like = fast(plain(1))(x), plain(1)(x)
         grad = torch.randn_like(y)
         found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
     assert used == ["pool3x3"] * 2
@@ -63,7 +62,7 @@ def test_the_kernel_runs_forward_and_backward(kernels, number, monkeypatch):
 @pytest.mark.parametrize("how", ["evaluation", "autocast", "half", "three dimensions", "few pixels"])
 def test_elsewhere_it_is_pytorchs_own(how, monkeypatch):
     monkeypatch.setattr(pooling._Pooled, "apply", lambda *given: pytest.fail("not here"))
-    pool, x = AvgPool3x3(), torch.randn(2, 3, 4, 4)
+    pool, x = fast(plain(1)), torch.randn(2, 3, 4, 4)
     if how != "few pixels":
         monkeypatch.setattr(pooling, "PIXELS", 0)
     x = {"half": x.bfloat16(), "three dimensions": x[0]}.get(how, x)
@@ -83,7 +82,7 @@ def test_halving_is_pytorchs(shape, channels_last, number, kernels):
     x = torch.randn(shape, dtype=torch.float64)
     x = (x.to(memory_format=torch.channels_last) if channels_last else x).requires_grad_()
     with threads(number):
-        y, like = AvgPool2x2()(x), F.avg_pool2d(x, 2)
+        y, like = fast(nn.AvgPool2d(2))(x), F.avg_pool2d(x, 2)
         grad = torch.randn_like(y)
         found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
     by_kernel = kernels and channels_last and shape in ((2, 8, 6, 4), (3, 24, 2, 10))
@@ -95,7 +94,7 @@ def test_halving_is_pytorchs(shape, channels_last, number, kernels):
 
 def test_halving_in_float32_and_with_a_gradient_in_the_other_layout(kernels):
     x = torch.randn(5, 16, 8, 6).to(memory_format=torch.channels_last).requires_grad_()
-    y, like = AvgPool2x2()(x), F.avg_pool2d(x, 2)
+    y, like = fast(nn.AvgPool2d(2))(x), F.avg_pool2d(x, 2)
     grad = torch.randn(like.shape)
     found, wanted = (torch.autograd.grad(out, x, grad)[0] for out in (y, like))
     torch.testing.assert_close(y, like, rtol=1e-6, atol=1e-6)
@@ -104,9 +103,9 @@ def test_halving_in_float32_and_with_a_gradient_in_the_other_layout(kernels):
 
 def test_second_derivatives_of_halving_are_right(kernels):
     x = torch.randn(1, 8, 4, 2, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
-    assert torch.autograd.gradgradcheck(lambda x: AvgPool2x2()(x).square(), x)
+    assert torch.autograd.gradgradcheck(lambda x: fast(nn.AvgPool2d(2))(x).square(), x)
 
 
 def test_in_evaluation_halving_is_pytorchs_own(kernels):
     x = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last).requires_grad_()
-    assert type(AvgPool2x2().eval()(x).grad_fn).__name__ == "AvgPool2DBackward0"
+    assert type(fast(nn.AvgPool2d(2)).eval()(x).grad_fn).__name__ == "AvgPool2DBackward0"

@@ -410,7 +410,7 @@ def bad_alpha(job):
 
 
 def bad_gate(job):
-    sampler = job.sampler
+    sampler = job.method.sampler
 
     def sample(alphas, **numbers):
         factors = {name: NAN if name == "cell/1-2" else 1.0 for name in alphas.names}
@@ -419,7 +419,7 @@ def bad_gate(job):
             for subgraph in sampler(alphas, **numbers)
         ]
 
-    job.sampler = sample
+    job.method = replace(job.method, sampler=sample)
 
 
 def bad_loss(job):

@@ -15,7 +15,7 @@ from msgdas.samplers import GumbelTopK, Softmax
 from msgdas.search import unrolled
 from msgdas.search.gradients import AlphaStep, first_order
 from msgdas.search.unrolled import Unrolled
-from msgdas.subgraph import select
+from msgdas.supernet import select
 
 
 def gradient(alphas):

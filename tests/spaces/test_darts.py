@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedInput, MixedOp, all_choices
+from msgdas.choice import MixedInput, MixedOp
 from msgdas.cost import count
 from msgdas.derive import derive
 from msgdas.discretize import discretize
@@ -21,7 +21,7 @@ from msgdas.ops.named import OPERATIONS
 from msgdas.samplers import Fixed, GumbelTopK, Softmax
 from msgdas.spaces.darts import CANDIDATES, from_string, graphs, network, plan, supernet, to_string
 from msgdas.spaces.darts_text import PUBLISHED
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, select
 
 V2 = PUBLISHED["DARTS_V2"].text
 

@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 import torch
+from reference import searching
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual as OfMobileNetV2
 
 from msgdas import methods
 from msgdas.alphas import Alphas
-from msgdas.choice import all_choices
 from msgdas.cost import count
 from msgdas.derive import derive
 from msgdas.discretize import discretize
@@ -22,7 +22,7 @@ from msgdas.report.graph import to_text
 from msgdas.report.palette import kind_of
 from msgdas.samplers import Fixed
 from msgdas.spaces import find_space, mbconv, mbconv_macro
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, select
 
 MOBILE = mbconv.PUBLISHED["ProxylessNAS_mobile"]
 SPACES = pytest.mark.parametrize("space", [find_space("mbconv"), find_space("mbconv-macro")], ids=lambda s: s.name)
@@ -225,7 +225,7 @@ def test_derived_networks_compute_what_the_supernet_does_bit_for_bit(space, seed
 @SPACES
 @pytest.mark.parametrize("method", ["msgdas", "darts", "proxylessnas"])
 def test_a_search_takes_its_steps(space, method):
-    search = methods.METHODS[method](space.supernet(**tiny(space)), steps=2, warmup=0.0)
+    search = searching(space.supernet(**tiny(space)), methods.METHODS[method](), steps=2, warmup=0.0)
     before = [p.clone() for p in search.alphas.parameters()]
     for _ in range(2):
         batch = torch.randn(6, 3, 8, 8), torch.arange(6) % 3

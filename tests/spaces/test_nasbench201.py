@@ -12,7 +12,6 @@ import torch
 from reference import every_edge
 
 from msgdas.alphas import Alphas
-from msgdas.choice import choices
 from msgdas.cost import count
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
@@ -20,7 +19,8 @@ from msgdas.genotype import Genotype
 from msgdas.samplers import Fixed
 from msgdas.spaces import SPACES, find_space
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS, Cell, from_string, network, stages, supernet, to_string
-from msgdas.subgraph import cut, select
+from msgdas.subgraph import cut
+from msgdas.supernet import choices, select
 
 TABLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nasbench201_valid.csv.gz"
 CONV = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
@@ -141,8 +141,8 @@ def test_nodes_that_do_not_reach_the_output_are_not_computed_in_training(text, s
         net = discretize(net, from_string(text))
     assert set(first_cell(net, subgraphs[0] if searched else {})) == DEAD[text]
     traces, x = [], torch.randn(2, 3, 8, 8).double()
-    for edges_into in (Cell._edges_into, every_edge):
-        monkeypatch.setattr(Cell, "_edges_into", edges_into)
+    for edges_into in (Cell._incoming, every_edge):
+        monkeypatch.setattr(Cell, "_incoming", edges_into)
         (leaf,), _ = cut(subgraphs)
         net.zero_grad(set_to_none=True)
         with select(net, leaf if searched else {}):
@@ -159,7 +159,7 @@ def test_nodes_that_do_not_reach_the_output_are_not_computed_in_training(text, s
 def first_cell(net, subgraph):
     cell = next(m for m in net.modules() if isinstance(m, Cell))
     with select(net, subgraph):
-        return dict(cell._edges_into())
+        return dict(cell._incoming())
 
 
 @pytest.mark.parametrize("text", [CONV, *DEAD])

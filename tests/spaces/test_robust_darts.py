@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from reference import searching
 
 from msgdas import methods
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedOp, all_choices
+from msgdas.choice import MixedOp
 from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
@@ -19,7 +20,7 @@ from msgdas.report.graph import to_text
 from msgdas.samplers import Fixed
 from msgdas.spaces import find_space
 from msgdas.spaces.robust_darts import CANDIDATES
-from msgdas.subgraph import select
+from msgdas.supernet import all_choices, select
 
 TINY = {"channels": 4, "cells": 3, "classes": 3, "image_size": 8}
 # github.com/automl/RobustDARTS, experiments/search_logs/s1/cifar10/0.0_0.0003-2516843/arch_1: a search of theirs
@@ -107,7 +108,7 @@ def test_a_search_takes_its_steps_and_goes_on_bit_for_bit(name, method, settings
     """A checkpoint holds the random state that the noise is drawn from."""
 
     def search():
-        return methods.METHODS[method](find_space(name).supernet(**TINY), steps=4, warmup=0.0, **settings)
+        return searching(find_space(name).supernet(**TINY), methods.METHODS[method](**settings), steps=4, warmup=0.0)
 
     batch = torch.randn(6, 3, 8, 8), torch.arange(6) % 3
     first, second = search(), search()

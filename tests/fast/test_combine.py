@@ -1,4 +1,4 @@
-"""All candidates at once: the fast sum is the plain one, in float64."""
+"""A network that was sped up computes what it computed before, in float64."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import copy
 
 import pytest
 import torch
-from reference import alphas_of, seeded, smooth
+from reference import alphas_of, searching, seeded, smooth
 from torch import nn
 from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
-from msgdas.choice import Choice, MixedOp, total
+from msgdas.choice import MixedOp
 from msgdas.errors import InputError
+from msgdas.fast import combine, speed_up
+from msgdas.fast.combine import _total, sharing
+from msgdas.fast.native import native, use_native
+from msgdas.fast.pool import AvgPool3x3
+from msgdas.fast.sums import plus
 from msgdas.methods import darts as darts_of
 from msgdas.methods import darts_2nd
-from msgdas.fast.native import native, use_native
-from msgdas.fast import weighted
-from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
-from msgdas.fast.sums import plus
-from msgdas.fast.weighted import sharing
+from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.statistics import quiet
 from msgdas.samplers import Softmax
+from msgdas.search.execution import Execution
 from msgdas.search.unrolled import Unrolled
 from msgdas.spaces import darts, nasbench201
-from msgdas.subgraph import Gate, SubGraph, cut, select
+from msgdas.subgraph import Gate, SubGraph, cut
+from msgdas.supernet import select
 
 SPACES = {
     "nasbench201": lambda: nasbench201.supernet(channels=4, cells=2, classes=3, image_size=8),
@@ -36,10 +39,6 @@ SPACES = {
 
 
 either = pytest.mark.parametrize("kernels", [False, True], indirect=True, ids=["PyTorch's", "compiled"])
-
-
-def plainly(choice, inputs, gate):
-    return total([gate.weights[i] * choice.candidates[i](inputs[i]) for i in gate.active])
 
 
 def trace(net, subgraph, x, labels):
@@ -55,14 +54,15 @@ def trace(net, subgraph, x, labels):
     return {"logits": logits} | gates | weights | dict(net.named_buffers())
 
 
-def both(net, subgraph, x, labels, monkeypatch):
-    """The traces of the fast and of the plain sum, from the same random state."""
-    twin, state = copy.deepcopy(net), torch.get_rng_state()
+def both(net, subgraph, x, labels):
+    """The traces of the network sped up and of the plain one, from the same random state."""
+    plain, state = copy.deepcopy(net), torch.get_rng_state()
+    undo = speed_up(net)
     fast = trace(net, subgraph, x, labels)
+    undo()
     torch.set_rng_state(state)
     use_native(False)
-    monkeypatch.setattr(Choice, "_weighted", plainly)
-    return fast, trace(twin, subgraph, x, labels)
+    return fast, trace(plain, subgraph, x, labels)
 
 
 def batch(size=16):
@@ -80,46 +80,46 @@ def assert_same(fast, plain, tolerance=1e-12):
 @either
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_values_gradients_and_statistics_are_those_of_the_plain_sum(space, layout, monkeypatch, kernels):
+def test_values_gradients_and_statistics_are_those_of_the_plain_sum(space, layout, kernels):
     torch.manual_seed(0)
     net = SPACES[space]().double().to(memory_format=layout)
     (subgraph,) = Softmax()(alphas_of(net))
     x, labels = batch(8 if "searched" in space else 16)
-    fast, plain = both(net, subgraph, x.contiguous(memory_format=layout), labels, monkeypatch)
+    fast, plain = both(net, subgraph, x.contiguous(memory_format=layout), labels)
     assert_same(fast, plain)
     assert all(fast[f"gate {name}"].abs().max() > 1e-6 for name in subgraph)
 
 
 @either
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
-def test_the_same_where_the_network_is_quiet_and_drops(space, monkeypatch, kernels):
+def test_the_same_where_the_network_is_quiet_and_drops(space, kernels):
     net = SPACES[space]().double()
     for module in net.modules():
         if isinstance(module, DropBlockIdentity):
             module.p = 0.3
     (subgraph,) = Softmax()(alphas_of(net))
     with quiet(net, drop=True):
-        fast, plain = both(net, subgraph, *batch(), monkeypatch)
+        fast, plain = both(net, subgraph, *batch())
     assert_same(fast, plain)
     assert not any(value.any() for name, value in fast.items() if "num_batches" in name)
 
 
 @either
-def test_the_same_in_evaluation(monkeypatch, kernels):
+def test_the_same_in_evaluation(kernels):
     net = SPACES["darts"]().double().eval()
     (subgraph,) = Softmax()(alphas_of(net))
-    assert_same(*both(net, subgraph, *batch(), monkeypatch))
+    assert_same(*both(net, subgraph, *batch()))
 
 
 @either
-def test_the_same_in_single_precision(monkeypatch, kernels):
+def test_the_same_in_single_precision(kernels):
     """In channels_last, where PyTorch misreads an expanded weight of a BatchNorm."""
     torch.manual_seed(0)
     net = SPACES["nasbench201"]().to(memory_format=torch.channels_last)
     (subgraph,) = Softmax()(alphas_of(net).float())
     x, labels = batch()
     x = x.float().contiguous(memory_format=torch.channels_last)
-    assert_same(*both(net, subgraph, x, labels, monkeypatch), tolerance=1e-4)
+    assert_same(*both(net, subgraph, x, labels), tolerance=1e-4)
 
 
 class _Odd(nn.Module):
@@ -145,7 +145,7 @@ class _Odd(nn.Module):
         lambda: [Zero(), Zero()],
     ],
 )
-def test_candidates_of_any_kind_are_weighed(candidates, monkeypatch, kernels):
+def test_candidates_of_any_kind_are_weighed(candidates, kernels):
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 3, 1), nn.Identity(), MixedOp("c", candidates()), nn.AdaptiveAvgPool2d(1), nn.Flatten()
@@ -153,12 +153,12 @@ def test_candidates_of_any_kind_are_weighed(candidates, monkeypatch, kernels):
     weights = torch.rand(len(net[2].candidates), generator=seeded()).double()
     subgraph = SubGraph({"c": Gate(tuple(range(len(weights))), weights)})
     with sharing():
-        fast, plain = both(net.double(), subgraph, *batch(8), monkeypatch)
+        fast, plain = both(net.double(), subgraph, *batch(8))
     assert_same(fast, plain)
 
 
 @either
-def test_what_watches_a_candidate_sees_it_called(monkeypatch, kernels):
+def test_what_watches_a_candidate_sees_it_called(kernels):
     net = SPACES["nasbench201"]().double()
     seen = []
     for choice in (m for m in net.modules() if isinstance(m, MixedOp)):
@@ -166,13 +166,14 @@ def test_what_watches_a_candidate_sees_it_called(monkeypatch, kernels):
         choice.candidates[2][-1].register_forward_hook(lambda *_: seen.append("norm"))
         choice.candidates[4].register_forward_hook(lambda *_: seen.append("pool"))
     (subgraph,) = Softmax()(alphas_of(net))
-    fast, plain = both(net, subgraph, *batch(), monkeypatch)
+    fast, plain = both(net, subgraph, *batch())
     assert_same(fast, plain)
     assert len(seen) == 2 * 3 * 24  # two networks, of four cells of six choices
 
 
 def test_a_cell_computes_what_its_edges_share_once(monkeypatch):
     net, called = SPACES["nasbench201"]().double(), []
+    speed_up(net)
     monkeypatch.setattr(F, "relu", lambda x, inplace=False, relu=F.relu: called.append("relu") or relu(x))
     monkeypatch.setattr(AvgPool3x3, "forward", lambda s, x, of=AvgPool3x3.forward: called.append("pool") or of(s, x))
     (subgraph,) = Softmax()(alphas_of(net))
@@ -200,28 +201,19 @@ def one_path(net, i):
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
 @pytest.mark.parametrize("i", range(8))
 @pytest.mark.parametrize("affine", [False, True])
-def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affine, monkeypatch, kernels):
+def test_the_gate_of_a_path_has_the_gradient_of_the_plain_product(space, i, affine, kernels):
     """Where a BatchNorm takes it in, and where nothing can."""
     torch.manual_seed(0)
     net = SPACES[space]().double()
     for norm in (m for m in net.modules() if affine and isinstance(m, nn.BatchNorm2d) and m.weight is None):
         norm.weight, norm.bias = (nn.Parameter(torch.randn(norm.num_features).double()) for _ in range(2))
     x, labels = batch()
-    twin, subgraph = copy.deepcopy(net), one_path(net, i)
-    fast = trace(net, subgraph, x, labels)
-    use_native(False)
-    monkeypatch.setattr(
-        Choice, "mix", lambda choice, inputs: plainly(choice, inputs, choice.gate or everything(choice))
-    )
-    assert_same(fast, trace(twin, subgraph, x, labels))
-
-
-def everything(choice):
-    return Gate(tuple(range(len(choice.labels))), torch.ones(len(choice.labels)).double())
+    assert_same(*both(net, one_path(net, i), x, labels))
 
 
 def test_a_cell_of_a_path_computes_what_its_edges_share_once(monkeypatch):
     net, called = SPACES["nasbench201"]().double(), []
+    speed_up(net)
     monkeypatch.setattr(F, "relu", lambda x, inplace=False, relu=F.relu: called.append("relu") or relu(x))
     cell = next(m for m in net.modules() if isinstance(m, nasbench201.Cell))
     with select(net, one_path(net, 2)), torch.no_grad():
@@ -233,20 +225,21 @@ def test_a_mixture_begins_with_a_candidate_that_takes_its_weight_in(monkeypatch)
     """`plus` of nothing and a weighted map goes through memory for a product alone."""
     begins = []
     monkeypatch.setattr(
-        weighted, "plus", lambda total, y, weight=None: begins.append((total, weight)) or plus(total, y, weight)
+        combine, "plus", lambda total, y, weight=None: begins.append((total, weight)) or plus(total, y, weight)
     )
     net = nasbench201.supernet(channels=4, cells=1, image_size=8)
+    speed_up(net)
     (subgraph,) = Softmax()(Alphas.of(net))
     with select(net, subgraph):
         net(torch.randn(2, 3, 8, 8))
-    assert len(begins) == 2 * 6 * 4  # cells, edges, candidates that are not none
+    assert len(begins) == 2 * (6 * 4 + 1)  # cells; edges × candidates that are not none, and the third edge of a node
     assert all(weight is None for total, weight in begins if total is None)
 
 
 def test_a_sum_leaves_its_terms_alone():
     terms = [torch.randn(2, 3) for _ in range(3)]
     before = [term.clone() for term in terms]
-    assert torch.equal(total(terms), before[0] + before[1] + before[2])
+    assert torch.equal(_total(terms), before[0] + before[1] + before[2])
     assert all(torch.equal(*pair) for pair in zip(terms, before, strict=True))
 
 
@@ -262,7 +255,8 @@ def recompute_in(net, recompute=True):
 @either
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("drop", [0.0, 0.4])
-def test_recomputation_changes_nothing(space, drop, kernels):
+@pytest.mark.parametrize("fast", [False, True])
+def test_recomputation_changes_nothing(space, drop, fast, kernels):
     """Running statistics are updated once, and DropBlock draws the same masks again."""
     torch.manual_seed(0)
     net = SPACES[space]().double()
@@ -271,6 +265,8 @@ def test_recomputation_changes_nothing(space, drop, kernels):
             module.p = drop
     (subgraph,) = Softmax()(alphas_of(net))
     x, labels = batch(8 if "searched" in space else 16)
+    if fast:
+        speed_up(net)
     twin, state = copy.deepcopy(net), torch.get_rng_state()
     kept = trace(twin, subgraph, x, labels)
     after = torch.get_rng_state()
@@ -288,7 +284,8 @@ def test_a_search_that_recomputes_is_the_same_search(method, kernels):
     for recompute in (False, True):
         torch.manual_seed(0)
         net = SPACES["nasbench201"]().double()
-        search = method(net, recompute=recompute, warmup=0.0, drop=0.3, drop_in_alpha_steps=True, steps=3)
+        settings = {"warmup": 0.0, "drop": 0.3, "drop_in_alpha_steps": True, "steps": 3}
+        search = searching(net, method(), recompute=recompute, **settings)
         for _ in range(3):
             search.step((x, labels), (x.flip(0), labels.flip(0)))
         found.append(dict(net.state_dict()) | {f"alpha {n}": p for n, p in search.alphas.logits.items()})
@@ -312,9 +309,9 @@ def test_recomputation_keeps_less():
 
 def test_recomputation_and_running_together_exclude_each_other():
     with pytest.raises(InputError, match="leave one out"):
-        darts_of(SPACES["nasbench201"](), recompute=True, parallel=True)
+        Execution(recompute=True, parallel=True)
     net = smooth()
-    search = darts_of(net, recompute=True, hypergradient=Unrolled(exact=True))
+    search = searching(net, darts_of(), recompute=True, hypergradient=Unrolled(exact=True))
     x, labels = torch.randn(4, 3).double(), torch.tensor([0, 1, 2, 0])
     with pytest.raises(InputError, match="exact=True cannot recompute"):
         search.step((x, labels), (x, labels))
