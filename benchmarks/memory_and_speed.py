@@ -4,7 +4,7 @@
 
 A row is the median, with quartiles, of the ratios within the rounds; of memory, over processes. The number before a
 name is the target's. "Plain" is ordinary training of the networks of the same sub-graphs, of our operations and, as
-"PyTorch's", of PyTorch's own; "naive" is the super-net as public code runs it (`msgdas.bench.naive`). Times are of a
+"PyTorch's", of PyTorch's own; "naive" is the super-net as public code runs it (`msgdas.bench.setups.naive`). Times are of a
 process that keeps its freed memory, as the command line does; memory of processes that do not.
 """
 

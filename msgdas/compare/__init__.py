@@ -1,4 +1,4 @@
-"""Methods compared over seeds: a resumable queue of searches, and tables of what each genotype is worth."""
+"""Compare methods over seeds: a resumable queue of searches, and tables of trained genotypes."""
 
 from msgdas.compare.tables import Table, read_nats, read_table
 

@@ -1,4 +1,4 @@
-"""What ``msgdas bench`` does."""
+"""The command ``msgdas bench SPACE``: compare methods over seeds."""
 
 from __future__ import annotations
 
@@ -6,41 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+
 from msgdas.compare.queue import QueueStopped, Task, base_memory, run_queue
-from msgdas.compare.results import Found, read_found
+from msgdas.compare.results import SearchResult, read_result
 from msgdas.compare.specs import Spec
-from msgdas.compare.summary import (
-    Part,
-    epoch_rows,
-    parts,
-    percent,
-    result_rows,
-    seconds_text,
-    to_csv,
-    to_markdown,
-    to_shown,
-)
 from msgdas.compare.tables import Table
 from msgdas.errors import InputError
+from msgdas.report.numbers import NONE, percent, short_seconds
 from msgdas.report.terminal import CountView
 from msgdas.runs import write_atomic
 from msgdas.spaces import find_space
 
-__all__ = ["compare", "find_reference", "plan"]
+__all__ = ["compare", "find_reference", "make_tasks"]
 
-NOT_COMPARED = {"out", "resume", "data_dir", "download"}  # settings that may differ when a search goes on
+NOT_COMPARED = {"out", "resume", "data_dir", "download"}  # settings that may differ when a search is resumed
 HEADER = f"{'done':>7} {'method':<27} {'seed':>4} {'table':>7} {'shared':>7} {'skips':>5} {'seconds':>9} {'MiB':>5}"
 
 
-def plan(
+def make_tasks(
     out: Path, specs: Sequence[Spec], seeds: Sequence[int], common: Sequence[str],
     parse: Callable[[list[str]], Mapping[str, Any]],
 ) -> list[Task]:  # fmt: skip
-    """All searches, seed by seed, so that what is there early on can be compared.
+    """All searches of a comparison, seed by seed, so that the first results can be compared early.
 
     Args:
-        common: arguments of ``msgdas search`` that all have. A method's own win, with the seed for ``{seed}`` in them.
-        parse: gives the settings that arguments mean.
+        out: the folder of all run folders.
+        common: arguments of ``msgdas search`` for all. A method's own override them; ``{seed}`` in them is replaced.
+        parse: returns the settings that arguments give.
     """
     tasks = []
     for seed in seeds:
@@ -54,10 +47,10 @@ def plan(
 
 
 def find_reference(text: str | None, space: str, table: Table | None) -> str | None:
-    """The official text of a genotype to compare with, if one is asked for.
+    """The official text of the genotype to compare with; ``None`` if ``text`` is.
 
     Raises:
-        InputError: it is none of the space, or not in the table.
+        InputError: it is no genotype of the space, or not in the table.
     """
     if text is None:
         return None
@@ -72,21 +65,25 @@ def compare(
     out: Path, space: str, tasks: Sequence[Task], *, view: CountView, jobs: int = 1, table: Table | None = None,
     reference: str | None = None,
 ) -> None:  # fmt: skip
-    """Do the searches, then write and print what they found.
+    """Run the searches, then write and print the comparison.
+
+    Args:
+        jobs: number of searches at a time.
+        reference: text of a genotype to compare with, from `find_reference`.
 
     Raises:
-        InputError: some failed, or the table lacks what they found; the rest is written.
-        QueueStopped: a signal came. What is finished is written.
+        InputError: searches failed, or the table lacks genotypes they found; the rest is written.
+        QueueStopped: a signal arrived. The finished searches are compared.
     """
-    told = _Told(view, table, len(tasks))
+    progress = _Progress(view, table, len(tasks))
     try:
-        failed = run_queue(out, tasks, jobs=jobs, on_end=told.end)
+        failed = run_queue(out, tasks, jobs=jobs, on_end=progress.end)
     except QueueStopped:
         _write(out, space, tasks, table, reference)
         raise
-    for part in _write(out, space, tasks, table, reference):
+    for printed in _write(out, space, tasks, table, reference):
         view.say("")
-        view.console.print(to_shown(part))
+        view.console.print(printed)
     if any(task.done for task in tasks):
         view.say(f"\nwritten in {out}:")
         view.say(f"summary.md, results.csv, epochs.csv, skips.svg, skips.png{', plot.svg, plot.png' if table else ''}")
@@ -97,8 +94,8 @@ def compare(
         _refuse_gaps(tasks, table)
 
 
-class _Told:
-    """A line of 80 columns for each search."""
+class _Progress:
+    """Prints a line of 80 columns for each search that ends."""
 
     def __init__(self, view: CountView, table: Table | None, count: int) -> None:
         self._view, self._table, self._count, self._done = view, table, count, 0
@@ -113,47 +110,52 @@ class _Told:
             text = f"{place:>7} {task.spec.text:<27.27} {task.seed:>4} failed: "
             self._view.say(f"{text}{failure:.{max(0, 79 - len(text))}}")
             return
-        found = read_found(task)
-        value = self._table.accuracy.get(found.text) if self._table else None
-        memory = "–" if found.peak_memory_mib is None else f"{found.peak_memory_mib:.0f}"
+        result = read_result(task)
+        value = self._table.accuracy.get(result.text) if self._table else None
+        seconds = short_seconds(result.seconds)
+        memory = NONE if result.peak_memory_mib is None else f"{result.peak_memory_mib:.0f}"
         self._view.say(
-            f"{place:>7} {task.spec.text:<27.27} {task.seed:>4} {'–' if value is None else f'{value:.2f}':>7} "
-            f"{100 * found.derived_accuracy:>7.2f} {percent(found.skip_share):>5} {seconds_text(found.seconds):>9} "
-            f"{memory:>5}"
+            f"{place:>7} {task.spec.text:<27.27} {task.seed:>4} {NONE if value is None else f'{value:.2f}':>7} "
+            f"{100 * result.derived_accuracy:>7.2f} {percent(result.skip_share, 0):>5} {seconds:>9} {memory:>5}"
         )
 
 
-def _write(out: Path, space: str, tasks: Sequence[Task], table: Table | None, reference: str | None) -> list[Part]:
-    from msgdas.compare.plot import draw, draw_skips  # here: it takes half a second
+def _write(
+    out: Path, space: str, tasks: Sequence[Task], table: Table | None, reference: str | None
+) -> list[RenderableType]:
+    """Write the comparison of the finished searches to ``out``; return its tables for a terminal."""
+    from msgdas.compare import summary  # lazy: pandas and matplotlib take over a second
+    from msgdas.compare.plot import draw, draw_skips
 
-    found = _by_method(tasks)
-    if not found:
+    results = _by_method(tasks)
+    if not results:
         return []
-    shown = parts(found, table, reference, base_memory(out))
-    write_atomic(out / "epochs.csv", to_csv(epoch_rows(found, table)))
-    write_atomic(out / "results.csv", to_csv(result_rows(found, table)))
-    write_atomic(out / "summary.md", to_markdown(space, shown, _remarks(tasks, found)))
-    plots = {"skips": draw_skips(found)}
+    parts = summary.parts(results, table, reference, base_memory(out))
+    frames = {"epochs": summary.epochs_frame(results, table), "results": summary.results_frame(results, table)}
+    for name, frame in frames.items():
+        write_atomic(out / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_atomic(out / "summary.md", summary.to_markdown(space, parts, _remarks(tasks, results)))
+    plots = {"skips": draw_skips(results)}
     if table:
-        plots["plot"] = draw(found, table, ("reference", table.value(reference)) if reference else None)
+        plots["plot"] = draw(results, table, ("reference", table.value(reference)) if reference else None)
     for name, (svg, png) in plots.items():
         write_atomic(out / f"{name}.svg", svg)
         write_atomic(out / f"{name}.png", png)
-    return shown
+    return [summary.to_rich(part) for part in parts]
 
 
-def _by_method(tasks: Sequence[Task]) -> dict[str, list[Found]]:
-    found: dict[str, list[Found]] = {}
+def _by_method(tasks: Sequence[Task]) -> dict[str, list[SearchResult]]:
+    """Results of the finished searches, in the order of the methods."""
+    by_method: dict[str, list[SearchResult]] = {task.spec.text: [] for task in tasks}
     for task in tasks:
         if task.done:
-            found.setdefault(task.spec.text, []).append(read_found(task))
-    order = list(dict.fromkeys(task.spec.text for task in tasks))
-    return {name: found[name] for name in order if name in found}
+            by_method[task.spec.text].append(read_result(task))
+    return {name: results for name, results in by_method.items() if results}
 
 
-def _remarks(tasks: Sequence[Task], found: Mapping[str, Sequence[Found]]) -> list[str]:
-    """Settings that all share, how much is done, and what the searches ran on."""
-    searches = [search for one in found.values() for search in one]
+def _remarks(tasks: Sequence[Task], results: Mapping[str, Sequence[SearchResult]]) -> list[str]:
+    """How many searches are done, the settings that all share, and the versions and platform they ran on."""
+    searches = [search for one in results.values() for search in one]
     shared = [name for name in tasks[0].asked if all(t.asked.get(name) == tasks[0].asked[name] for t in tasks)]
     given = [
         f"{name.replace('_', '-')} {tasks[0].asked[name]}" for name in shared if name not in ("space", "seed", "method")
@@ -171,12 +173,14 @@ def _remarks(tasks: Sequence[Task], found: Mapping[str, Sequence[Found]]) -> lis
 
 
 def _refuse_gaps(tasks: Sequence[Task], table: Table) -> None:
-    """Raises:
-    InputError: a genotype that an epoch or a search found is not in the table.
+    """Raise if the table lacks a genotype that a search or one of its epochs found.
+
+    Raises:
+        InputError: it does.
     """
     for task in tasks:
-        found = read_found(task)
-        for text in (found.text, *(record["genotype"] for record in found.records)):
+        result = read_result(task)
+        for text in (result.text, *(record["genotype"] for record in result.records)):
             table.value(text)
 
 

@@ -1,7 +1,7 @@
-"""The official files of NATS-Bench (Dong et al. 2021, arXiv:2009.00437): pickles, of which only plain values are read.
+"""Read the official files of NATS-Bench (Dong et al. 2021, arXiv:2009.00437) without running their pickles.
 
-A pickle names the functions it wants called. Here it gets four, all harmless; any other name is refused before it is
-looked up.
+A pickle names functions to be called. The unpickler here knows four, all harmless, and refuses any other name without
+looking it up.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from msgdas.errors import InputError
 
 __all__ = ["is_nats", "read_nats_rows"]
 
-LARGEST = 64 * 2**20  # bytes unpacked; the real files have 0.3 MB
-VALIDATION = "x-valid"  # the part; only validation accuracies are read
+LARGEST = 64 * 2**20  # bytes after decompression; the official files have 0.3 MB
+VALIDATION = "x-valid"  # the part whose accuracies are read
 DAMAGE = (pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 
 
 def is_nats(path: Path) -> bool:
-    """Whether ``path`` looks like a file or a folder of NATS-Bench."""
+    """Whether ``path`` looks like a file or folder of NATS-Bench."""
     return path.suffix == ".pbz2" or path.is_dir()
 
 
 def read_nats_rows(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Rows for a `Table`; ``name``: ``DATASET`` or ``DATASET:EPOCHS``."""
+    """Yield rows for a `Table`. ``name`` is ``DATASET`` or ``DATASET:EPOCHS``."""
     dataset, _, epochs = name.partition(":")
     files = sorted(path.glob("*.pbz2")) if path.is_dir() else [path]
     files = [file for file in files if path == file or not file.name.startswith("meta")]
@@ -42,16 +42,16 @@ def read_nats_rows(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, An
 
 def _row(file: Path, dataset: str, epochs: str) -> dict[str, Any]:
     try:
-        found = {str(key): value for key, value in _load(file).items()}
+        by_epochs = {str(key): value for key, value in _load(file).items()}
     except InputError:
         raise
     except DAMAGE as error:
         raise InputError(f"'{file}' is damaged: {str(error) or type(error).__name__}") from None
-    if epochs not in found:
-        known = ", ".join(key for key in found if key.isdigit()) or "none: it is no file of one architecture"
+    if epochs not in by_epochs:
+        known = ", ".join(key for key in by_epochs if key.isdigit()) or "none: it is no file of one architecture"
         raise InputError(f"'{file}' has no training of {epochs} epochs, but of {known}")
     try:
-        return _means(file, found[epochs], dataset)
+        return _means(file, by_epochs[epochs], dataset)
     except InputError:
         raise
     except DAMAGE as error:
@@ -59,17 +59,17 @@ def _row(file: Path, dataset: str, epochs: str) -> dict[str, Any]:
 
 
 def _means(file: Path, results: Mapping[str, Any], dataset: str) -> dict[str, Any]:
-    """The means over the seeds of one architecture's trainings."""
-    runs = [run for (name, _), run in results["all_results"].items() if name == dataset]
-    if not runs:
+    """Means over the seeds of one architecture's trainings."""
+    trainings = [training for (name, _), training in results["all_results"].items() if name == dataset]
+    if not trainings:
         names = ", ".join(dict.fromkeys(name for name, _ in results["all_results"]))
         raise InputError(f"'{file}' has no data set {dataset!r}: name one of {names} with --column")
-    if VALIDATION not in runs[0]["eval_names"]:
+    if VALIDATION not in trainings[0]["eval_names"]:
         raise InputError(f"'{file}' has no validation accuracy of {dataset!r}: use cifar10-valid, cifar100, …")
     return {
         "genotype": results["arch_str"],
-        "accuracy": fmean(run["eval_acc1es"][f"{VALIDATION}@{run['epochs'] - 1}"] for run in runs),
-        "train_seconds": fmean(sum(run["train_times"].values()) for run in runs),
+        "accuracy": fmean(t["eval_acc1es"][f"{VALIDATION}@{t['epochs'] - 1}"] for t in trainings),
+        "train_seconds": fmean(sum(t["train_times"].values()) for t in trainings),
     }
 
 
@@ -79,14 +79,14 @@ def _load(file: Path) -> dict[Any, Any]:
     if not unpacker.eof:
         reason = "is more than 64 MiB unpacked" if len(data) >= LARGEST else "is cut short"
         raise InputError(f"'{file}' {reason}: no NATS-Bench file of one architecture is")
-    found = _Plain(BytesIO(data), str(file)).load()
-    if not isinstance(found, dict):
-        raise InputError(f"'{file}' holds no NATS-Bench results, but {type(found).__name__}")
-    return found
+    results = _Plain(BytesIO(data), str(file)).load()
+    if not isinstance(results, dict):
+        raise InputError(f"'{file}' holds no NATS-Bench results, but {type(results).__name__}")
+    return results
 
 
 class _Inert:
-    """Stands for what is in the files and not needed, NumPy's scalars and their types: takes all, does nothing."""
+    """Stand-in for objects in the files that we do not need (NumPy's scalars and dtypes): accepts all, does nothing."""
 
     def __init__(self, *given: object) -> None:
         pass
@@ -104,6 +104,8 @@ ALLOWED = {
 
 
 class _Plain(pickle.Unpickler):
+    """An unpickler that finds only `ALLOWED` names."""
+
     def __init__(self, data: BytesIO, name: str) -> None:
         super().__init__(data)
         self._name = name

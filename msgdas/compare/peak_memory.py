@@ -1,7 +1,8 @@
-"""Run a command and note the most memory it had: ``python measured.py FILE COMMAND…``.
+"""Run a command and write its peak resident memory, in bytes, to a file: ``python peak_memory.py FILE COMMAND…``.
 
-Linux counts the memory of the process that starts a program as the program's own. So this one, which stays small and
-imports nothing of ours, starts the search. Signals are for the search, which gets them too; this one waits for its end.
+A script of its own that imports nothing of msgdas: Linux counts the memory of the process that starts a program towards
+the program's peak, so the starter must be small. Signals are left to the command, which gets them too; its exit code is
+passed on, 128 + n for signal n.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What searches found against their time and epochs, as SVG and PNG."""
+"""Plot the results of searches over time and over epochs, as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from msgdas.compare.results import Found
+from msgdas.compare.results import SearchResult
 from msgdas.compare.stats import random_search
 from msgdas.compare.tables import Table
 from msgdas.report.palette import INK, MUTED, SERIES
@@ -24,18 +24,20 @@ __all__ = ["draw", "draw_skips"]
 
 COLOURS = (*SERIES, "#6d4bb5", "#c2528b", "#0f7c86", "#8f9a1f", "#8a2f5f")
 LINES = ("-", "--", ":")
-TRAINED = 20  # trained genotypes that the curve of random search reaches to
-RUNS = 300  # of random search, for its curve
+TRAINED = 20  # trained genotypes that the curve of random search covers
+SIMULATIONS = 300  # of random search, for its curve
 
 
 def draw(
-    found: Mapping[str, Sequence[Found]], table: Table, reference: tuple[str, float] | None = None
+    results: Mapping[str, Sequence[SearchResult]], table: Table, reference: tuple[str, float] | None = None
 ) -> tuple[bytes, bytes]:
-    """A line per method, the mean over seeds, in a band from the lowest to the highest; thin while warming up.
+    """Table accuracy over seconds: a line per method, the mean over seeds, in a band from lowest to highest.
+
+    Lines are thin during the warm-up.
 
     Args:
-        found: finished searches by method.
-        reference: a name and its accuracy, to draw a line at.
+        results: finished searches by method.
+        reference: name and accuracy of a horizontal line.
 
     Returns:
         SVG and PNG.
@@ -45,8 +47,8 @@ def draw(
         axes = FigureCanvasAgg(figure).figure.add_subplot()
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:,g}")
-        curves = [_curve(searches, table) for searches in found.values()]
-        for (name, searches), curve, look in zip(found.items(), curves, _looks(len(found))):
+        curves = [_curve(searches, table) for searches in results.values()]
+        for (name, searches), curve, look in zip(results.items(), curves, _looks(len(results))):
             _line(axes, curve, searches, name, *look)
         ends = [curve[0][-1] for curve in curves if len(curve[0])]
         starts = [curve[0][0] for curve in curves if len(curve[0])]
@@ -62,9 +64,10 @@ def draw(
         return _saved(figure, "svg"), _saved(figure, "png")
 
 
-def draw_skips(found: Mapping[str, Sequence[Found]]) -> tuple[bytes, bytes]:
-    """The share of skip connections in what each epoch derives: a line per method, the mean over seeds, in a band from
-    the lowest to the highest; from the end of the warm-up on.
+def draw_skips(results: Mapping[str, Sequence[SearchResult]]) -> tuple[bytes, bytes]:
+    """Fraction of skip connections in the derived network over epochs, from the end of the warm-up on.
+
+    A line per method, the mean over seeds, in a band from lowest to highest.
 
     Returns:
         SVG and PNG.
@@ -72,7 +75,7 @@ def draw_skips(found: Mapping[str, Sequence[Found]]) -> tuple[bytes, bytes]:
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": "bench"}):
         figure = Figure(figsize=(9.2, 4.4), layout="constrained", facecolor="white")
         axes = FigureCanvasAgg(figure).figure.add_subplot()
-        for (name, searches), (colour, line) in zip(found.items(), _looks(len(found))):
+        for (name, searches), (colour, line) in zip(results.items(), _looks(len(results))):
             length = min(len(search.records) for search in searches)
             first = max(0, _warm(searches, length) - 1)
             epochs = np.arange(first, length) + 1
@@ -87,24 +90,24 @@ def draw_skips(found: Mapping[str, Sequence[Found]]) -> tuple[bytes, bytes]:
         return _saved(figure, "svg"), _saved(figure, "png")
 
 
-def _warm(searches: Sequence[Found], length: int) -> int:
-    """Epochs of the warm-up."""
+def _warm(searches: Sequence[SearchResult], length: int) -> int:
+    """Number of warm-up epochs."""
     return sum(record.get("phase") == "warmup" for record in searches[0].records[:length])
 
 
-def _label(name: str, searches: Sequence[Found]) -> str:
+def _label(name: str, searches: Sequence[SearchResult]) -> str:
     return f"{name}, {len(searches)} seed{'s' if len(searches) > 1 else ''}"
 
 
-def _curve(searches: Sequence[Found], table: Table) -> Any:
-    """``(4, epochs)``: seconds, mean, lowest and highest accuracy of the epochs that every search knows."""
+def _curve(searches: Sequence[SearchResult], table: Table) -> Any:
+    """``(4, epochs)``: seconds, mean, lowest and highest accuracy of the epochs that all searches completed."""
     epochs = min(len(search.records) for search in searches)
     seconds = np.array([[record["seconds"] for record in search.records[:epochs]] for search in searches])
     values = np.array([[table.accuracy.get(r["genotype"], math.nan) for r in s.records[:epochs]] for s in searches])
     return np.stack([np.maximum(seconds.mean(0), 1e-3), values.mean(0), values.min(0), values.max(0)])
 
 
-def _line(axes: Axes, curve: Any, searches: Sequence[Found], name: str, colour: str, line: str) -> None:
+def _line(axes: Axes, curve: Any, searches: Sequence[SearchResult], name: str, colour: str, line: str) -> None:
     seconds, mean, low, high = curve
     first = min(max(0, _warm(searches, len(seconds)) - 1), len(seconds) - 1)
     axes.plot(seconds[: first + 1], mean[: first + 1], color=colour, linewidth=0.8, alpha=0.6)
@@ -116,7 +119,7 @@ def _line(axes: Axes, curve: Any, searches: Sequence[Found], name: str, colour: 
 def _random(axes: Axes, table: Table, start: float, end: float) -> None:
     end = max(end, TRAINED * float(np.mean(list(table.seconds.values()))))
     seconds = np.geomspace(start, end, 160)
-    mean = random_search(table, list(seconds), RUNS).mean(0)
+    mean = random_search(table, list(seconds), SIMULATIONS).mean(0)
     axes.plot(seconds, mean, color=MUTED, linestyle=(0, (4, 2)), label="random search, mean", zorder=2)
 
 
@@ -126,7 +129,7 @@ def _level(axes: Axes, value: float, name: str, colour: str) -> None:
 
 
 def _limits(values: Sequence[float], table: Table, reference: tuple[str, float] | None) -> tuple[float, float]:
-    """From the lowest of what is drawn, or the table's mean, to the best in the table."""
+    """y limits: from the lowest value drawn, or the table's mean, to the best in the table."""
     levels = [*values, table.best()[1], float(np.mean(list(table.accuracy.values()))), *(reference or ())[1:]]
     low, high = np.nanmin(levels), np.nanmax(levels)
     room = 0.05 * max(high - low, 0.1)
@@ -134,7 +137,7 @@ def _limits(values: Sequence[float], table: Table, reference: tuple[str, float] 
 
 
 def _looks(count: int) -> list[tuple[str, str]]:
-    """Colour and line of each method; when the colours are used up they come again with dashes."""
+    """Colour and line style of each method; after the last colour they repeat with dashes."""
     return [(COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""A queue of searches, each in a process and a run folder of its own, that goes on where it was stopped."""
+"""A resumable queue of searches, each in a process and a run folder of its own."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from msgdas.runs.resumable import Stopped
 __all__ = ["QueueStopped", "Task", "base_memory", "run_queue"]
 
 POLL = 0.05  # seconds
-BASE = "base.json"  # the memory of a process that searches nothing
+BASE = "base.json"  # memory of a process that only imports everything
 MIB = 2**20
 
 
 class QueueStopped(Stopped):
-    """A signal stopped the queue; its searches are saved and the same command goes on."""
+    """A signal stopped the queue; its searches are saved. The same command resumes it."""
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Task:
     """One search of the queue.
 
     Attributes:
-        folder: the run's; what the queue keeps of it is in the JSON file of that name beside.
+        folder: the run folder; the queue's notes about it are in ``FOLDER.json`` beside it.
         arguments: of ``msgdas search``, without ``--out``.
-        asked: every setting that these mean, to compare with those the run began with.
+        asked: the settings that the arguments give, to compare with those the run began with.
     """
 
     spec: Spec
@@ -65,18 +65,20 @@ class Task:
         return self.folder.with_name(f"{self.folder.name}.json")
 
     def noted(self) -> dict[str, Any]:
-        """What the queue keeps: ``asked``, and ``peak_memory_mib`` once a part of the search has run."""
+        """The notes: ``asked``, and ``peak_memory_mib`` once a part of the search has run."""
         try:
-            found = json.loads(self.notes.read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            notes = json.loads(self.notes.read_text(encoding="utf-8"))
+            return notes if isinstance(notes, dict) else {}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise InputError(f"'{self.notes}' is damaged ({error}): give another --out") from None
 
     def check(self) -> None:
-        """Raises:
-        InputError: the run folder there began with other settings.
+        """Raise if the run folder began with other settings.
+
+        Raises:
+            InputError: it did, or is not of this queue.
         """
         if not self.begun:
             return
@@ -94,21 +96,21 @@ class Task:
 def run_queue(
     out: Path, tasks: Sequence[Task], *, jobs: int = 1, on_end: Callable[[Task, str | None], None] = lambda *_: None
 ) -> list[tuple[Task, str]]:
-    """Do the searches that are not done, in order.
+    """Run the searches that are not done, in order.
 
     Args:
-        out: the folder that all run folders are in; only one queue at a time works there.
-        jobs: searches at a time.
-        on_end: gets each task that is done, those from before too, and why it failed, or ``None``.
+        out: the folder of all run folders; only one queue at a time works there.
+        jobs: number of searches at a time.
+        on_end: gets each finished task, including those done before, and the reason if it failed, else ``None``.
 
     Returns:
-        What failed, and the last line that it said.
+        The tasks that failed, each with its last line of output.
 
     Raises:
         InputError: a run began with other settings, or another queue works in ``out``. Nothing was started.
-        QueueStopped: SIGINT or SIGTERM came; what was running is saved.
+        QueueStopped: SIGINT or SIGTERM arrived; running searches are saved.
     """
-    with _alone(out), stop_on_signals() as stop, TemporaryDirectory() as scratch:
+    with _locked(out), stop_on_signals() as stop, TemporaryDirectory() as scratch:
         for task in tasks:
             task.check()
         if not all(task.done for task in tasks):
@@ -146,7 +148,7 @@ def run_queue(
 
 
 def base_memory(out: Path) -> int | None:
-    """MiB of a process that only has imported everything, measured when the queue in ``out`` began."""
+    """MiB of a process that only imports everything, measured when the queue in ``out`` began."""
     try:
         return int(json.loads((out / BASE).read_text(encoding="utf-8"))["memory_mib"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -157,18 +159,18 @@ def _note_base(file: Path) -> None:
     if base_memory(file.parent) is None:
         with TemporaryDirectory() as scratch:
             memory = Path(scratch) / "memory"
-            command = _measured(memory, [sys.executable, "-m", "msgdas", "spaces"])
+            command = _with_peak_memory(memory, [sys.executable, "-m", "msgdas", "spaces"])
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
             write_json(file, {"memory_mib": round(int(memory.read_text()) / MIB)})
 
 
-def _measured(memory: Path, command: list[str]) -> list[str]:
-    """``command``, so that it leaves the bytes it had at most in the file ``memory``."""
+def _with_peak_memory(memory: Path, command: list[str]) -> list[str]:
+    """``command``, wrapped so that it writes its peak memory in bytes to the file ``memory``."""
     return [sys.executable, "-I", "-S", peak_memory.__file__, str(memory), *command]
 
 
 class _Child:
-    """A search that runs, in a process group of its own: a Ctrl-C of the terminal reaches it through the queue only."""
+    """A running search, in a process group of its own: Ctrl-C in the terminal reaches it only through the queue."""
 
     def __init__(self, task: Task, scratch: Path) -> None:
         self.task = task
@@ -180,7 +182,7 @@ class _Child:
         write_json(task.notes, (task.noted() if task.begun else {}) | {"asked": dict(task.asked)})
         with open(self._log, "wb") as log:
             self.process = subprocess.Popen(
-                _measured(self._memory, search),
+                _with_peak_memory(self._memory, search),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -195,14 +197,14 @@ class _Child:
         return self.process.poll() is not None
 
     def note_memory(self) -> None:
-        """Keep the most memory of all parts of the search."""
+        """Note the highest peak memory of all parts of the search."""
         with suppress(OSError, ValueError):
             peak = int(self._memory.read_text()) / MIB
             noted = self.task.noted()
             write_json(self.task.notes, noted | {"peak_memory_mib": round(max(peak, noted.get("peak_memory_mib", 0)))})
 
     def failure(self) -> str | None:
-        """Why the search failed, in a line."""
+        """Why the search failed, in one line; ``None`` if it did not."""
         code = self.process.returncode
         if code == 0 and self.task.done:
             return None
@@ -212,7 +214,7 @@ class _Child:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".lock", blocking=False):

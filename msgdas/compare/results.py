@@ -1,4 +1,4 @@
-"""What a finished search left in its run folder."""
+"""The result of one finished search, read from its run folder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.runs import Run
 
-__all__ = ["Found", "read_found"]
+__all__ = ["SearchResult", "read_result"]
 
 SKIP = "skip_connect"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """One finished search.
 
     Attributes:
-        records: of its epochs.
-        text: the genotype's.
-        derived_accuracy: of the genotype with the super-net's weights on validation images, a fraction.
-        peak_memory_mib: of its process; ``None`` if it was not measured.
+        method: the method as given, ``METHOD:option=value:…``.
+        records: one per epoch, from ``metrics.jsonl``.
+        text: the genotype as text.
+        derived_accuracy: validation accuracy of the genotype with the super-net's weights, a fraction.
+        seconds: spent searching, without interruptions.
+        peak_memory_mib: of its process; ``None`` if not measured.
+        skip_share: fraction of the choices that keep `SKIP`.
+        params, macs: parameters and multiply-adds of the derived network.
+        versions: of packages, the platform and the number of threads.
     """
 
     method: str
@@ -42,11 +47,11 @@ class Found:
     versions: dict[str, Any]
 
 
-def read_found(task: Task) -> Found:
-    """Read the run folder of a task that is done.
+def read_result(task: Task) -> SearchResult:
+    """Read the run folder of a finished task.
 
     Raises:
-        InputError: a file of it is missing or damaged.
+        InputError: a file is missing or damaged.
     """
     run = Run.open(task.folder, lock=False)
     file = task.folder / "genotype.json"
@@ -55,7 +60,7 @@ def read_found(task: Task) -> Found:
         raise InputError(f"run '{task.folder}' has a genotype and no metrics: remove the folder, to search again")
     kept = json.loads(file.read_text(encoding="utf-8"))
     ranked = kept.get("ranked")
-    return Found(
+    return SearchResult(
         task.spec.text,
         task.seed,
         records,

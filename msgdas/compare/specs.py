@@ -1,19 +1,17 @@
-"""What to compare: methods with options, and seeds, from the texts of the command line."""
+"""What to compare: methods with options, and seeds, from texts such as ``msgdas:k=3,gdas`` and ``0-2``."""
 
 from __future__ import annotations
 
-import inspect
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from msgdas.errors import InputError
-from msgdas.jobs.commands import METHOD_OPTIONS, SEARCH_OPTIONS
 from msgdas.methods import METHODS
 
 __all__ = ["Spec", "parse_methods", "parse_seeds"]
 
-OF_RUN = ("prior", "trust", "epochs", "warmup", "channels", "cells", "batch_size", "samples", "images")
-OPTIONS = (*METHOD_OPTIONS, *SEARCH_OPTIONS, *OF_RUN)
+Options = Callable[[str], Collection[str]]
 MOST_SEEDS = 10_000
 
 
@@ -40,24 +38,27 @@ class Spec:
         return [f"--method={self.method}", *(f"--{_dashed(name)}={value}" for name, value in self.options)]
 
 
-def parse_methods(text: str) -> list[Spec]:
-    """``"msgdas:k=1,msgdas:k=3:drop=0,gdas"``.
+def parse_methods(text: str, options: Options) -> list[Spec]:
+    """Methods from ``"msgdas:k=1,msgdas:k=3:drop=0,gdas"``.
+
+    Args:
+        options: gives the names of the options that a method takes here, as Python has them.
 
     Raises:
-        InputError: a method or an option is not known, or one is given twice.
+        InputError: a method or an option is not known, or a method is given twice.
     """
-    specs = [_spec(part.strip()) for part in text.split(",") if part.strip()]
+    specs = [_spec(part.strip(), options) for part in text.split(",") if part.strip()]
     if not specs:
         raise InputError(f"--methods {text!r}: name one or more of {', '.join(METHODS)}")
     names = [spec.folder for spec in specs]
     for place, name in enumerate(names):
         if name in names[:place]:
-            raise InputError(f"--methods: {specs[place].text!r} is there twice: leave one out")
+            raise InputError(f"--methods: {specs[place].text!r} is given twice: leave one out")
     return specs
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"3"``, ``"0-3"`` or ``"0,2,5"``.
+    """Seeds from ``"3"``, ``"0-3"`` or ``"0,2,5"``.
 
     Raises:
         InputError: not of this form.
@@ -72,23 +73,22 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def _spec(text: str) -> Spec:
-    method, *options = text.split(":")
+def _spec(text: str, options: Options) -> Spec:
+    method, *given = text.split(":")
     if method not in METHODS:
         raise InputError(f"--methods {text!r}: method {method!r} is not known: use {', '.join(METHODS)}")
-    return Spec(text, method, tuple(_option(text, method, option) for option in options))
+    known = list(map(_dashed, options(method)))
+    return Spec(text, method, tuple(_option(text, method, option, known) for option in given))
 
 
-def _option(text: str, method: str, option: str) -> tuple[str, str]:
+def _option(text: str, method: str, option: str, known: Collection[str]) -> tuple[str, str]:
     name, equals, value = option.partition("=")
-    name = name.strip().replace("-", "_")
-    own = set(METHOD_OPTIONS) & set(inspect.signature(METHODS[method]).parameters)
-    known = [_dashed(one) for one in OPTIONS if one in own or one not in METHOD_OPTIONS]
+    name = name.strip().replace("_", "-")
     if not (equals and value.strip()):
         raise InputError(f"--methods {text!r}: {option!r} is no option=value, such as k=3")
-    if _dashed(name) not in known:
+    if name not in known:
         raise InputError(f"--methods {text!r}: {name!r} is no option of {method} here: use {', '.join(known)}")
-    return name, value.strip()
+    return name.replace("-", "_"), value.strip()
 
 
 def _dashed(name: str) -> str:

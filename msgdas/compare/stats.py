@@ -1,4 +1,4 @@
-"""The numbers of a comparison, as functions of lists."""
+"""Statistics of a comparison, as pure functions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from msgdas.genotype import Genotype
 
 __all__ = ["Paired", "Spread", "agreement", "expected_best", "paired", "random_search", "spread"]
 
-RUNS = 1000  # simulated random searches
+SIMULATIONS = 1000  # random searches
 
 
 class Spread(NamedTuple):
-    """``std``: of the sample, NaN for one value."""
+    """Count, mean, sample standard deviation (NaN for one value), lowest and highest."""
 
     n: int
     mean: float
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Differences over common seeds, and in how many of them the first is ahead."""
+    """Number of common seeds, mean and standard deviation of the differences, and how often the first is ahead."""
 
     n: int
     mean: float
@@ -39,7 +39,7 @@ class Paired(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Of one value or more; ``None`` of none."""
+    """Summarise one or more values; ``None`` for none."""
     if not values:
         return None
     std = stdev(values) if len(values) > 1 else math.nan
@@ -47,14 +47,14 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def paired(first: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
-    """``first - other`` by seed; ``None`` without a common seed."""
+    """Differences ``first - other`` by seed; ``None`` without a common seed."""
     differences = [value - other[seed] for seed, value in first.items() if seed in other]
-    found = spread(differences)
-    return found and Paired(found.n, found.mean, found.std, sum(one > 0 for one in differences))
+    over = spread(differences)
+    return over and Paired(over.n, over.mean, over.std, sum(one > 0 for one in differences))
 
 
 def agreement(genotypes: Sequence[Genotype]) -> float:
-    """The share of choices on which two of the genotypes agree, mean over all pairs; NaN for fewer than two."""
+    """Fraction of choices on which two genotypes agree, averaged over all pairs; NaN for fewer than two."""
     shares = []
     for a, b in combinations([genotype.decisions() for genotype in genotypes], 2):
         names = a.keys() | b.keys()
@@ -63,29 +63,31 @@ def agreement(genotypes: Sequence[Genotype]) -> float:
 
 
 def expected_best(values: Sequence[float], n: int) -> float:
-    """The mean of the best of ``n`` different values drawn at random: ``Σ_i v_(i) C(i-1, n-1) / C(N, n)``."""
+    """Expected maximum of ``n`` of the ``N`` values drawn without replacement: ``Σ_i v_(i) C(i-1, n-1) / C(N, n)``."""
     ordered, total = sorted(values), len(values)
     n = min(n, total)
-    share, mean = n / total, 0.0  # the chance that the largest is drawn, and so on downwards
+    share, mean = n / total, 0.0  # probability that the largest is drawn, then the next
     for i in range(total, n - 1, -1):
         mean += share * ordered[i - 1]
         share *= (i - n) / (i - 1) if i > 1 else 0.0
     return mean
 
 
-def random_search(table: Table, seconds: Sequence[float], runs: int = RUNS, seed: int = 0) -> NDArray[np.float64]:
-    """The best that simulated random searches know after so many seconds: ``(runs, len(seconds))``.
+def random_search(
+    table: Table, seconds: Sequence[float], simulations: int = SIMULATIONS, seed: int = 0
+) -> NDArray[np.float64]:
+    """Best accuracy of simulated random searches after each of ``seconds``: ``(simulations, len(seconds))``.
 
-    A search trains different genotypes of the table one after the other, for the table's training seconds. Until the
-    first is trained it holds that one: to pick a genotype takes no time.
+    A search trains distinct genotypes of the table one after the other; each takes the table's training seconds. Until
+    the first is trained, its accuracy counts already: picking a genotype takes no time.
     """
     rng = np.random.default_rng(seed)
     accuracy = np.array(list(table.accuracy.values()))
     cost = np.array([table.seconds[genotype] for genotype in table.accuracy])
     draws = min(len(cost), int(max(seconds) // max(cost.min(), 1e-9)) + 1)
-    best = np.empty((runs, len(seconds)))
-    for run in range(runs):
+    best = np.empty((simulations, len(seconds)))
+    for row in best:
         drawn = rng.permutation(len(cost))[:draws]
         trained = np.searchsorted(np.cumsum(cost[drawn]), np.asarray(seconds), side="right")
-        best[run] = np.maximum.accumulate(accuracy[drawn])[np.maximum(trained, 1) - 1]
+        row[:] = np.maximum.accumulate(accuracy[drawn])[np.maximum(trained, 1) - 1]
     return best

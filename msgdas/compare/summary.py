@@ -1,33 +1,30 @@
-"""The comparison as rows, as Markdown and as tables for a terminal."""
+"""The comparison as data frames, as Markdown and as tables for a terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
 
-from rich.table import Table as Shown
+import pandas as pd
+from rich.table import Table as RichTable
 
-from msgdas.compare.results import SKIP, Found
+from msgdas.compare.results import SKIP, SearchResult
 from msgdas.compare.stats import agreement, expected_best, paired, random_search, spread
 from msgdas.compare.tables import Table
-from msgdas.report.html import duration
+from msgdas.report.numbers import NONE, duration, percent, short_seconds
 
-__all__ = ["Part", "epoch_rows", "parts", "result_rows", "to_csv", "to_markdown", "to_shown"]
+__all__ = ["Part", "epochs_frame", "parts", "results_frame", "to_markdown", "to_rich"]
 
 DRAWS = (1, 10, 100)
-NONE = "–"
 VERSIONS = ("msgdas", "python", "torch", "platform", "threads")
-Searches = Mapping[str, Sequence[Found]]
+EPOCH = ("epoch", "phase", "seconds", "table_accuracy", "derived_accuracy", "valid_accuracy", "skip_share", "genotype")
+Results = Mapping[str, Sequence[SearchResult]]  # by method
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table of the summary: a title, the names of its columns, its rows, and what is to be said about it."""
+    """A table of the summary: title, column names, rows, and a note below."""
 
     title: str
     columns: Sequence[str]
@@ -35,23 +32,21 @@ class Part:
     note: str = ""
 
 
-def epoch_rows(found: Searches, table: Table | None) -> list[dict[str, Any]]:
+def epochs_frame(results: Results, table: Table | None) -> pd.DataFrame:
     """A row per epoch of every search."""
-    kept = ("epoch", "phase", "seconds", "derived_accuracy", "valid_accuracy", "skip_share", "genotype")
-    return [
-        {"method": search.method, "seed": search.seed}
-        | {name: record.get(name) for name in kept[:3]}
-        | {"table_accuracy": table.accuracy.get(record["genotype"]) if table else None}
-        | {name: record.get(name) for name in kept[3:]}
-        for searches in found.values()
+    accuracy = table.accuracy if table else {}
+    rows = [
+        {"method": search.method, "seed": search.seed, "table_accuracy": accuracy.get(record["genotype"])} | record
+        for searches in results.values()
         for search in searches
         for record in search.records
     ]
+    return pd.DataFrame(rows, columns=["method", "seed", *EPOCH]).astype({"table_accuracy": float})
 
 
-def result_rows(found: Searches, table: Table | None) -> list[dict[str, Any]]:
+def results_frame(results: Results, table: Table | None) -> pd.DataFrame:
     """A row per search."""
-    return [
+    rows = [
         {
             "method": search.method,
             "seed": search.seed,
@@ -66,101 +61,95 @@ def result_rows(found: Searches, table: Table | None) -> list[dict[str, Any]]:
             "genotype": search.text,
             **{name: search.versions.get(name) for name in VERSIONS},
         }
-        for searches in found.values()
+        for searches in results.values()
         for search in searches
     ]
+    return pd.DataFrame(rows).astype({"table_accuracy": float, "peak_memory_mib": "Int64", "threads": "Int64"})
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lines of values; what is ``None`` is left empty."""
-    text = io.StringIO()
-    out = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    out.writeheader()
-    out.writerows(rows)
-    return text.getvalue()
-
-
-# ----------------------------------------------------------------------- the summary
+# --- the summary ---
 
 
 def parts(
-    found: Searches, table: Table | None, reference: str | None = None, base_mib: int | None = None
+    results: Results, table: Table | None, reference: str | None = None, base_mib: int | None = None
 ) -> list[Part]:
-    """The tables of a summary; ``base_mib``: memory of a process before it searches."""
-    shown = [_methods(found, table, base_mib)]
+    """The tables of the summary. ``base_mib``: memory of a process before it searches."""
+    frame = results_frame(results, table)
+    frame["value"] = frame["table_accuracy"] if table else 100 * frame["derived_accuracy"]  # percent
+    agree = {name: agreement([search.genotype for search in searches]) for name, searches in results.items()}
+    tables = [_methods(frame, agree, "table %" if table else "shared weights %", base_mib)]
     if table:
-        shown += [_against_first(found, table), _comparison(found, table, reference)]
-    return [part for part in shown if part.rows]
+        tables += [_against_first(frame), _comparison(frame, table, reference)]
+    return [part for part in tables if part.rows]
 
 
-def _methods(found: Searches, table: Table | None, base_mib: int | None) -> Part:
-    value = "table %" if table else "shared weights %"
-    rows = []
-    for name, searches in found.items():
-        values = list(_values(searches, table).values())
-        memory = [search.peak_memory_mib for search in searches if search.peak_memory_mib is not None]
-        rows.append(
-            [
-                name,
-                str(len(searches)),
-                mean_std(values),
-                f"{min(values):.2f}" if values else NONE,
-                percent(agreement([search.genotype for search in searches])),
-                percent(fmean(search.skip_share for search in searches)),
-                seconds_text(fmean(search.seconds for search in searches)),
-                f"{fmean(memory):.0f}" if memory else NONE,
-            ]
-        )
+def _methods(frame: pd.DataFrame, agree: Mapping[str, float], value: str, base_mib: int | None) -> Part:
+    rows = [
+        [
+            name,
+            str(len(group)),
+            mean_std(group["value"].dropna()),
+            two_digits(group["value"].min()),
+            percent(agree[name], 0),
+            percent(group["skip_share"].mean(), 0),
+            short_seconds(group["seconds"].mean()),
+            NONE if pd.isna(group["peak_memory_mib"].mean()) else f"{group['peak_memory_mib'].mean():.0f}",
+        ]
+        for name, group in frame.groupby("method", sort=False)
+    ]
     note = (
-        f"{value}: mean ± standard deviation over seeds, and the lowest. Agree: share of choices on which two seeds "
-        f"agree. Skips: share of choices that keep '{SKIP}'. Seconds: of the search, interruptions not counted. MiB: "
+        f"{value}: mean ± standard deviation over seeds, and the lowest. Agree: fraction of choices on which two seeds "
+        f"agree. Skips: fraction of choices that keep '{SKIP}'. Seconds: of the search, without interruptions. MiB: "
         "peak memory of its process. All are means."
     )
-    note += f" Of the memory {base_mib:,} MiB are the program, before it searches." if base_mib else ""
-    if not table:
+    if base_mib:
+        note += f" {base_mib:,} MiB of the memory are the program before it searches."
+    if value != "table %":
         note += (
-            " Shared weights: accuracy of the found sub-graph inside its super-net, on validation images; no measure "
+            " Shared weights: validation accuracy of the derived sub-graph inside its super-net; it does not tell what "
+            "the network reaches when trained from scratch."
         )
-        note += "of what it reaches when trained by itself."
     return Part("Methods", ["method", "seeds", value, "lowest", "agree", "skips", "seconds", "MiB"], rows, note)
 
 
-def _against_first(found: Searches, table: Table) -> Part:
-    first, *others = found
-    rows = []
-    for other in others:
-        pair = paired(_values(found[first], table), _values(found[other], table))
-        if pair:
-            rows.append([other, str(pair.n), f"{pair.mean:+.2f}{_std(pair.std)}", f"{pair.ahead} of {pair.n}"])
+def _against_first(frame: pd.DataFrame) -> Part:
+    by_seed = {
+        name: group.set_index("seed")["value"].dropna().to_dict() for name, group in frame.groupby("method", sort=False)
+    }
+    first, *others = by_seed
+    pairs = {other: paired(by_seed[first], by_seed[other]) for other in others}
+    rows = [
+        [other, str(pair.n), f"{pair.mean:+.2f}{_std(pair.std)}", f"{pair.ahead} of {pair.n}"]
+        for other, pair in pairs.items()
+        if pair
+    ]
     columns = [f"{first} against", "seeds", "difference", "ahead"]
-    return Part("Paired by seed", columns, rows, "Points of table accuracy, the first method's minus the other's.")
+    return Part("Paired by seed", columns, rows, "Points of table accuracy: the first method's minus the other's.")
 
 
-def _comparison(found: Searches, table: Table, reference: str | None) -> Part:
+def _comparison(frame: pd.DataFrame, table: Table, reference: str | None) -> Part:
     values = list(table.accuracy.values())
     rows = []
     if table.seconds:
-        seconds = [fmean(search.seconds for search in searches) for searches in found.values()]
-        best = random_search(table, seconds).T
+        seconds = frame.groupby("method", sort=False)["seconds"].mean()
+        best = random_search(table, list(seconds)).T
         rows += [
-            [f"random search for {duration(s)}, as {name}", mean_std(one), f"{one.min():.2f}"]
-            for name, s, one in zip(found, seconds, best)
+            [f"random search for {duration(s)}, as {name}", mean_std(one), two_digits(one.min())]
+            for (name, s), one in zip(seconds.items(), best)
         ]
-    draws = [n for n in DRAWS if n <= len(values)]
-    rows += [[_draws(n), f"{expected_best(values, n):.2f}", NONE] for n in draws]
+    rows += [[_draws(n), two_digits(expected_best(values, n)), NONE] for n in DRAWS if n <= len(values)]
     if reference is not None:
-        rows.append(["reference", f"{table.value(reference):.2f}", NONE])
+        rows.append(["reference", two_digits(table.value(reference)), NONE])
     best_one, best_value = table.best()
-    rows.append(["best in the table", f"{best_value:.2f}", NONE])
+    rows.append(["best in the table", two_digits(best_value), NONE])
     note = f"From '{table.source}', {len(values):,} genotypes, column '{table.column}'. The best: `{best_one}`."
     if reference is not None:
         note += f" The reference: `{reference}`."
     if table.seconds:
         note += (
-            " Random search: mean ± standard deviation and the lowest of 1,000 simulated runs that train genotypes for "
-            "the table's training seconds; until the first is trained they hold a random one. Those seconds were "
-            "measured on the table's hardware, a GPU; the searches ran on this machine: equal seconds are not equal "
-            "work."
+            " Random search: mean ± standard deviation and lowest of 1,000 simulations that train genotypes for the "
+            "table's training seconds; until the first is trained, a random one counts. Those seconds were measured on "
+            "the table's hardware, a GPU; the searches ran on this machine: equal seconds are not equal work."
         )
     return Part("For comparison", ["", "table %", "lowest"], rows, note)
 
@@ -169,52 +158,45 @@ def _draws(n: int) -> str:
     return "a random genotype, mean" if n == 1 else f"best of {n} random genotypes, mean"
 
 
-def _values(searches: Sequence[Found], table: Table | None) -> dict[int, float]:
-    """Percent by seed: of the table, without one of the shared weights."""
-    if table is None:
-        return {search.seed: 100 * search.derived_accuracy for search in searches}
-    return {search.seed: table.accuracy[search.text] for search in searches if search.text in table.accuracy}
-
-
 def mean_std(values: Iterable[float]) -> str:
-    found = spread(list(values))
-    return f"{found.mean:.2f}{_std(found.std)}" if found else NONE
+    """``"91.20 ± 0.31"``."""
+    over = spread(list(values))
+    return f"{over.mean:.2f}{_std(over.std)}" if over else NONE
 
 
-def percent(share: float) -> str:
-    return NONE if math.isnan(share) else f"{100 * share:.0f} %"
-
-
-def seconds_text(value: float) -> str:
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+def two_digits(value: float) -> str:
+    """``"91.20"``."""
+    return NONE if math.isnan(value) else f"{value:.2f}"
 
 
 def _std(std: float) -> str:
     return "" if math.isnan(std) else f" ± {std:.2f}"
 
 
-# ------------------------------------------------------------------------- as text
+# --- as text ---
 
 
-def to_markdown(space: str, shown: Sequence[Part], remarks: Sequence[str]) -> str:
-    """One page."""
+def to_markdown(space: str, tables: Sequence[Part], remarks: Sequence[str]) -> str:
+    """The summary as one page."""
     lines = [f"# Comparison in {space}", "", *(f"{remark}\n" for remark in remarks)]
-    for part in shown:
+    for part in tables:
         lines += [f"## {part.title}", "", _line(part.columns), _line(["---"] * len(part.columns))]
         lines += [*(_line(row) for row in part.rows), "", part.note, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def to_shown(part: Part) -> Shown:
-    """For a terminal of 80 columns."""
-    shown = Shown(box=None, pad_edge=False, padding=(0, 1), title_justify="left", title=part.title, title_style="bold")
+def to_rich(part: Part) -> RichTable:
+    """The table for a terminal of 80 columns."""
+    table = RichTable(
+        box=None, pad_edge=False, padding=(0, 1), title_justify="left", title=part.title, title_style="bold"
+    )
     for place, name in enumerate(part.columns):
         left = place == 0
-        shown.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=not left)
     for row in part.rows:
-        shown.add_row(*row)
-    return shown
+        table.add_row(*row)
+    return table
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;').replace('~', '&#126;') for cell in cells)} |"
+def _line(row: Sequence[str]) -> str:
+    return f"| {' | '.join(text.replace('|', '&#124;').replace('~', '&#126;') for text in row)} |"

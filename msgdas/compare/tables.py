@@ -1,10 +1,9 @@
-"""Tables of trained networks: what each genotype of a space reached when it was trained by itself."""
+"""Tables of trained networks: the accuracy of each genotype of a space when trained from scratch."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
 import math
 import zlib
@@ -23,9 +22,9 @@ __all__ = ["ACCURACY", "GENOTYPE", "SECONDS", "Table", "read_nats", "read_table"
 GENOTYPE = ("genotype", "arch_str", "arch")
 ACCURACY = ("c10_valid_200", "accuracy", "valid_acc", "mean_acc")
 SECONDS = ("train_seconds", "train_sec_200_c10_valid")
-"""Names of columns; of several in one file the first counts."""
+"""Accepted column names; if a file has several, the first of these counts."""
 
-Row = tuple[str, Mapping[str, Any]]  # where it is, its values
+Row = tuple[str, Mapping[str, Any]]  # its place in the file, its values
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Table:
     """Accuracies by genotype.
 
     Attributes:
-        source: the file.
-        column: of the accuracies.
+        source: path of the file.
+        column: name of the accuracy column.
         accuracy: percent, by the genotype's official text.
-        seconds: of training, by the same texts; empty where the file has none.
+        seconds: training time, by the same texts; empty if the file has none.
     """
 
     source: str
@@ -45,42 +44,39 @@ class Table:
     seconds: Mapping[str, float]
 
     def best(self) -> tuple[str, float]:
-        """The genotype of the highest accuracy, and that."""
+        """The genotype with the highest accuracy, and that accuracy."""
         return max(self.accuracy.items(), key=lambda pair: pair[1])
 
     def value(self, genotype: str) -> float:
-        """The accuracy of a genotype.
+        """The accuracy of ``genotype``.
 
         Raises:
-            InputError: it is not in the table.
+            InputError: the table does not have it.
         """
         if genotype not in self.accuracy:
             raise InputError(f"table '{self.source}' has no '{self.column}' for {genotype}: complete it")
         return self.accuracy[genotype]
 
     def write(self, path: str | Path) -> None:
-        """Write the table as CSV, to be read again in a moment."""
-        text = io.StringIO()
-        names = ["genotype", "accuracy", *(["train_seconds"] if self.seconds else [])]
-        out = csv.writer(text, lineterminator="\n")
-        out.writerow(names)
-        for genotype, accuracy in self.accuracy.items():
-            out.writerow([genotype, accuracy, *([self.seconds[genotype]] if self.seconds else [])])
-        write_atomic(path, text.getvalue())
+        """Write the table as CSV, which `read_table` reads back quickly."""
+        import pandas  # lazy: it takes half a second
+
+        columns = {"accuracy": self.accuracy} | ({"train_seconds": self.seconds} if self.seconds else {})
+        write_atomic(path, pandas.DataFrame(columns).to_csv(index_label="genotype", lineterminator="\n"))
 
 
 def read_table(path: str | Path, space: str, column: str | None = None) -> Table:
     """Read a table of ``space``.
 
     Args:
-        path: ``.csv``, ``.csv.gz`` or ``.parquet`` with a line per genotype; ``.json``, an object of objects by
-            genotype, as NAS-Bench-Macro's (Su et al. 2021, arXiv:2103.11922); a folder or a file ``.pbz2`` of
+        path: ``.csv``, ``.csv.gz`` or ``.parquet`` with a line per genotype; ``.json`` with an object of objects by
+            genotype, as NAS-Bench-Macro has it (Su et al. 2021, arXiv:2103.11922); a folder or a ``.pbz2`` file of
             NATS-Bench.
-        column: of the accuracies in percent; default: the first of `ACCURACY`. Of NATS-Bench: the data set, as
-            ``"cifar100"`` or ``"cifar100:12"`` (after so many epochs of a schedule); default: ``"cifar10-valid"``.
+        column: the accuracies, in percent; default: the first of `ACCURACY`. For NATS-Bench the data set, such as
+            ``"cifar100"`` or ``"cifar100:12"`` (the 12-epoch schedule); default: ``"cifar10-valid"``.
 
     Raises:
-        InputError: one line that names the file, the row and the value.
+        InputError: the file cannot be read, or a value is wrong; one line that names the file, the row and the value.
     """
     path = Path(path)
     if is_nats(path):
@@ -96,15 +92,15 @@ def read_table(path: str | Path, space: str, column: str | None = None) -> Table
 
 
 def read_nats(path: str | Path, dataset: str = "cifar10-valid", epochs: int = 200) -> Table:
-    """Validation accuracies in percent, means over the seeds, and training seconds.
+    """Read validation accuracies (percent, means over seeds) and training seconds from NATS-Bench.
 
     Args:
-        path: a file of one architecture, or a folder of them. All 15,625 take minutes: `Table.write` makes a CSV.
+        path: a file of one architecture, or a folder of them. All 15,625 take minutes: save them by `Table.write`.
         dataset: ``cifar10-valid``, ``cifar100`` or ``ImageNet16-120``.
-        epochs: of the training: 12 or 200.
+        epochs: of the training, 12 or 200.
 
     Raises:
-        InputError: a file is damaged, wants more than plain values, or has no such results.
+        InputError: a file is damaged, needs more than plain values, or lacks these results.
     """
     return read_table(path, "nasbench201", f"{dataset}:{epochs}")
 
@@ -117,9 +113,9 @@ def _table(path: Path, rows: Iterable[Row], space: Space, column: str | None, sh
         names = names or _columns(path, list(row), column)
         where = f"table '{path}' {place}"
         genotype = _genotype(where, row.get(names[0]), space)
-        found = _number(where, names[1], row.get(names[1]), 100.0)
-        if accuracy.setdefault(genotype, found) != found:
-            raise InputError(f"{where}: {genotype} has {found:g} and, before, {accuracy[genotype]:g}: keep one")
+        value = _number(where, names[1], row.get(names[1]), 100.0)
+        if accuracy.setdefault(genotype, value) != value:
+            raise InputError(f"{where}: {genotype} has {value:g} and, before, {accuracy[genotype]:g}: keep one")
         if names[2]:
             seconds[genotype] = _number(where, names[2], row.get(names[2]), math.inf)
     if names is None:
@@ -130,11 +126,11 @@ def _table(path: Path, rows: Iterable[Row], space: Space, column: str | None, sh
 
 
 def _columns(path: Path, there: list[str], column: str | None) -> tuple[str, str, str | None]:
-    """The columns of genotypes, accuracies and, maybe, seconds."""
+    """Names of the genotype, accuracy and (optional) seconds columns."""
     genotype = _first(GENOTYPE, there)
     accuracy = _first((column,) if column else ACCURACY, there)
-    for found, wanted in ((genotype, GENOTYPE), (accuracy, (column,) if column else ACCURACY)):
-        if found is None:
+    for name, wanted in ((genotype, GENOTYPE), (accuracy, (column,) if column else ACCURACY)):
+        if name is None:
             names = ", ".join(str(name) for name in there[:12])
             way = "" if wanted is GENOTYPE else ": name one with --column"
             raise InputError(f"table '{path}' has no column {' or '.join(map(str, wanted))}, but {names}{way}")
@@ -154,7 +150,7 @@ def _genotype(where: str, text: object, space: Space) -> str:
 
 def _number(where: str, name: str, given: object, most: float) -> float:
     try:
-        value = float(given)  # type: ignore[arg-type] # what it refuses is refused here
+        value = float(given)  # type: ignore[arg-type] # the except clause handles other types
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value <= most or math.isinf(value):
@@ -162,7 +158,7 @@ def _number(where: str, name: str, given: object, most: float) -> float:
     return value
 
 
-# ------------------------------------------------------------------- files to rows
+# --- read rows from files ---
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -185,19 +181,20 @@ def _csv(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
-    if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
+    rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise InputError(f'table \'{path}\' is no object of objects such as {{"00000000": {{"mean_acc": 93.1}}}}')
-    for genotype, row in found.items():
+    for genotype, row in rows.items():
         yield f"entry {genotype!r}", row | {"genotype": genotype}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """Refuse a key that an object has twice; `json` would keep the last."""
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
         raise ValueError(f"{twice!r} is there twice")
-    return found
+    return unique
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -1,6 +1,6 @@
-"""What a run looked like: cells as pictures and as text, curves, and one offline HTML page."""
+"""Show a run: cells as pictures and as text, curves, one offline HTML page, and progress in a terminal."""
 
-from msgdas.report.graph import CellGraph, to_svg, to_text
+from msgdas.report.graph import to_svg, to_text
 from msgdas.report.html import write_report
 
-__all__ = ["CellGraph", "to_svg", "to_text", "write_report"]
+__all__ = ["to_svg", "to_text", "write_report"]

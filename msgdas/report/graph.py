@@ -1,10 +1,9 @@
-"""A cell as a picture and as text, whatever space it comes from."""
+"""Draw a cell as SVG and as text, for any space."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -13,39 +12,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from msgdas.report.palette import INK, KINDS, kind_of
+from msgdas.spaces.cell_graph import CellGraph
 
-__all__ = ["CellGraph", "to_svg", "to_text"]
-
-
-@dataclass(frozen=True)
-class CellGraph:
-    """A directed graph with an operation on every edge.
-
-    Attributes:
-        name: of the cell, for instance ``"normal"``.
-        nodes: names, inputs first, in the order of computation.
-        edges: ``(from node, to node, operation label)``. Two edges may join the same two nodes. The labels ``""`` and
-            ``"concat"`` are wires without an operation.
-
-    Raises:
-        ValueError: a node named twice, or an edge whose node is not in ``nodes``.
-    """
-
-    name: str
-    nodes: tuple[str, ...]
-    edges: tuple[tuple[str, str, str], ...]
-
-    def __post_init__(self) -> None:
-        twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
-        if twice:
-            raise ValueError(f"cell {self.name!r} names node {twice[0]!r} twice")
-        for source, target, label in self.edges:
-            for node in (source, target):
-                if node not in self.nodes:
-                    raise ValueError(f"cell {self.name!r}: edge {label!r} touches {node!r}, not one of its nodes")
+__all__ = ["to_svg", "to_text"]
 
 
-# --- SVG: dot places the boxes and bends the wires, the drawing is ours ---
+# --- SVG: dot lays out boxes and wires, we draw them ---
 
 _FONT, _CHAR, _ARROW = 12.0, 7.0, 6.0  # px: text height, a generous mean character width, arrow length
 _SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -62,7 +34,7 @@ class _Box(NamedTuple):
 
 
 class _Wire(NamedTuple):
-    """A laid-out edge: ids of its ends and its Bézier points in px, 3n + 1 of them."""
+    """A laid-out edge: ids of its ends, and its 3n + 1 Bézier points in px."""
 
     tail: str
     head: str
@@ -70,9 +42,9 @@ class _Wire(NamedTuple):
 
 
 def to_svg(graph: CellGraph) -> str:
-    """The cell from left to right, as an ``<svg>`` element to place inside HTML: no XML header, script, font or link.
+    """Draw the cell from left to right, as an ``<svg>`` element for HTML without XML header, script, font or link.
 
-    Operations are boxes on the wires, coloured by kind; ``none`` is grey and dashed. Natural size in px, text 12 px.
+    Operations are boxes on the wires, coloured by kind; ``none`` is grey and dashed. Sizes are in px; text is 12 px.
     """
     width, height, boxes, wires = _layout(graph)
     kinds = {f"e{i}": kind_of(label) for i, (_, _, label) in enumerate(graph.edges)}
@@ -89,8 +61,8 @@ def to_svg(graph: CellGraph) -> str:
 
 
 def _layout(graph: CellGraph, pad: float = 4.0) -> tuple[float, float, dict[str, _Box], list[_Wire]]:
-    """Places of everything in px: (width, height, boxes by id, wires). Node i is ``n{i}``, operation i is ``e{i}``."""
-    import pygraphviz  # needed by pictures only
+    """Width, height, boxes by id, and wires, in px. Node i has the id ``n{i}``, the operation of edge i ``e{i}``."""
+    import pygraphviz  # lazy: only pictures need it
 
     dot = pygraphviz.AGraph(directed=True, strict=False, rankdir="LR", nodesep="0.22", ranksep="0.36")
     dot.node_attr.update(shape="box", fixedsize="true", label="")
@@ -117,7 +89,7 @@ def _inches(px: float) -> str:
 
 
 def _read_plain(text: str, pad: float) -> tuple[float, float, dict[str, _Box], list[_Wire]]:
-    """dot's ``plain`` format (inches, y up) in px with y down."""
+    """Parse dot's ``plain`` format (inches, y up) into px with y down."""
     boxes: dict[str, _Box] = {}
     wires: list[_Wire] = []
     width = height = 0.0
@@ -145,7 +117,7 @@ def _wire(wire: _Wire, kinds: dict[str, str]) -> str:
 
 
 def _arrow(before: Point, end: Point, colour: str) -> str:
-    """An arrow head that starts at ``end`` and points on in the direction of the curve."""
+    """An arrow head at ``end`` that points in the direction of the curve."""
     dx, dy = end[0] - before[0], end[1] - before[1]
     norm = math.hypot(dx, dy) or 1.0
     dx, dy = dx / norm, dy / norm
@@ -182,31 +154,32 @@ def _label(box: _Box, text: str, look: str) -> str:
 
 
 def to_text(graph: CellGraph, width: int = 80) -> Text:
-    """The cell for a terminal: a line per edge, grouped by the node it enters, in a box of at most ``width`` columns.
+    """Draw the cell for a terminal: a line per edge, grouped by target node, in a box of at most ``width`` columns.
 
-    Reads without colour; ``none`` edges are dotted and dim. Names that do not fit end in ``…``. ``.plain``: the string.
+    Readable without colour; ``none`` edges are dotted and dim. Names that do not fit end in ``…``. ``.plain`` is the
+    string.
 
     Raises:
-        ValueError: ``width`` below 32.
+        ValueError: ``width`` is below 32.
     """
     if width < 32:
         raise ValueError(f"width {width} is too narrow to draw a cell: at least 32 columns")
     rows = list(_rows(graph, width - 4))
-    title = _fit(graph.name, min(_cells(graph.name), width - 6))
-    inside = max([_cells(title) + 2, *(row.cell_len for row in rows)])
-    lines = [Text(f"╭─ {title} " + "─" * (inside - _cells(title) - 1) + "╮")]
+    title = _fit(graph.name, min(_columns(graph.name), width - 6))
+    inside = max([_columns(title) + 2, *(row.cell_len for row in rows)])
+    lines = [Text(f"╭─ {title} " + "─" * (inside - _columns(title) - 1) + "╮")]
     lines += [Text("│ ") + row + Text(" " * (inside - row.cell_len) + " │") for row in rows]
     lines.append(Text("╰" + "─" * (inside + 2) + "╯"))
     return Text("\n").join(lines)
 
 
 def _rows(graph: CellGraph, width: int) -> Iterator[Text]:
-    """The lines inside the box, each ≤ ``width`` columns."""
-    named = min(max(map(_cells, graph.nodes), default=0), (width - 11) // 3)
-    labels = [_cells(label) for _, _, label in graph.edges]
+    """Yield the lines inside the box, each at most ``width`` columns."""
+    named = min(max(map(_columns, graph.nodes), default=0), (width - 11) // 3)
+    labels = [_columns(label) for _, _, label in graph.edges]
     label_width = min(max(labels, default=0), width - 2 * named - 11)
     computed = {target for _, target, _ in graph.edges}
-    chained = False  # nodes of one edge each stand close
+    chained = False  # no blank line between nodes that have one edge each
     for i, node in enumerate(graph.nodes):
         entering = [(source, label) for source, target, label in graph.edges if target == node]
         if node not in computed:
@@ -227,14 +200,14 @@ def _node_rows(node: str, entering: list[tuple[str, str]], named: int, label_wid
 
 
 def _edge(label: str, width: int) -> Text:
-    """``" label ────"``, always ``width + 5`` columns: label, then the wire to the source."""
+    """Label and the wire to the source, ``" label ────"``, in exactly ``width + 5`` columns."""
     kind = kind_of(label)
     wire = "┄" if kind == "none" else "─"
     if not _clean(label):
         return Text(wire * (width + 5))
-    shown = _fit(label, min(_cells(label), width))
+    shown = _fit(label, min(_columns(label), width))
     return Text(f" {shown} ", KINDS[kind].style) + Text(
-        wire * (width + 3 - _cells(shown)), "dim" if kind == "none" else ""
+        wire * (width + 3 - _columns(shown)), "dim" if kind == "none" else ""
     )
 
 
@@ -247,11 +220,11 @@ def _clean(name: str) -> str:
     return "".join(c if c.isprintable() else " " for c in name).strip()
 
 
-def _cells(name: str) -> int:
+def _columns(name: str) -> int:
     return cell_len(_clean(name))
 
 
 def _fit(name: str, width: int) -> str:
-    """``name`` in exactly ``width`` columns: padded, or cut with an ellipsis."""
+    """Pad ``name`` to exactly ``width`` columns, or cut it with an ellipsis."""
     name = _clean(name)
     return set_cell_size(name, width) if cell_len(name) <= width else set_cell_size(name, width - 1) + "…"

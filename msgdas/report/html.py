@@ -1,10 +1,8 @@
-"""One offline HTML page per run."""
+"""Write one offline HTML page per run."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import groupby
@@ -14,8 +12,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from msgdas.report.graph import CellGraph, to_svg
-from msgdas.report.records import Record, Run, number, read_run
+from msgdas.report.graph import to_svg
+from msgdas.report.numbers import compact, duration, number, percent, plain
+from msgdas.report.records import Record, RunFiles, read_run_files
+from msgdas.runs import write_atomic
+from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["write_report"]
 
@@ -52,11 +53,10 @@ ACCURACIES = {
 
 
 def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path:
-    """Write ``report.html`` into a run folder: one offline page without scripts. An older one is replaced atomically.
+    """Write ``report.html`` into a run folder: one offline page without scripts. Replaces an older page.
 
     Args:
-        run_path: the run folder. What it lacks of a run (no retraining yet, interrupted, damaged), the page says in a
-            line.
+        run_path: the run folder. For anything missing (no retraining yet, interrupted, damaged), the page has a line.
         graphs: the cells that the search found, drawn in this order.
 
     Returns:
@@ -65,14 +65,8 @@ def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path
     Raises:
         InputError: ``run_path`` is not a folder or holds no run.
     """
-    page = _template().render(_context(read_run(run_path), graphs))
     target = Path(run_path) / "report.html"
-    scratch = target.with_name(f".report.html.{os.getpid()}")
-    try:
-        scratch.write_text(page, encoding="utf-8")
-        os.replace(scratch, target)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_atomic(target, _template().render(_context(read_run_files(run_path), graphs)))
     return target
 
 
@@ -81,61 +75,14 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("msgdas.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)  # fmt: skip
-    environment.filters |= {"percent": percent, "si": si, "plain": plain, "duration": duration}
+    environment.filters |= {"percent": percent, "compact": compact, "plain": plain, "duration": duration}
     return environment.get_template("template.html")
 
 
-# --- numbers as words ---
+# --- parts of the page ---
 
 
-def percent(fraction: object, digits: int = 2) -> str:
-    """``0.9722`` as ``"97.22 %"``; a dash for what is not a number."""
-    value = number(fraction)
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}\u202f%"
-
-
-def si(value: object) -> str:
-    """``1234567`` as ``"1.23 M"``; a dash for what is not a number."""
-    amount = number(value)
-    if not math.isfinite(amount):
-        return "–"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(amount) >= size * 0.9995:
-            return (
-                f"{amount / size:.3g}\u202f{unit}" if abs(amount) < 999.5 * size else f"{amount / size:.0f}\u202f{unit}"
-            )
-    return f"{amount:g}"
-
-
-def duration(seconds: object) -> str:
-    """Seconds as ``"42 s"``, ``"3 min 5 s"`` or ``"2 h 7 min"``; a dash for what is not a number."""
-    value = number(seconds)
-    if not math.isfinite(value):
-        return "–"
-    if value < 10:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def plain(value: object) -> str:
-    """Any JSON value in a table: numbers short, whole numbers with thousands apart, the rest as JSON writes it."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10000 else str(value)
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-# --- the page's parts ---
-
-
-def _context(run: Run, graphs: Sequence[CellGraph]) -> Record:
+def _context(run: RunFiles, graphs: Sequence[CellGraph]) -> Record:
     settings = _object(run.config.get("settings"))
     return {
         "name": run.path.resolve().name,
@@ -177,20 +124,20 @@ def _list(value: object) -> list[Any]:
 
 
 def _as_given(value: object) -> str:
-    """A setting as it would be typed: no thousands separators, a seed may be one."""
+    """A setting as a user types it: no thousands separators, since it may be a seed."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else plain(value)
 
 
-def _genotype(run: Run) -> str | None:
-    """The string form of what was found; of the last epoch where the search has not ended."""
-    given = run.genotype.get("string") or (run.metrics[-1].get("genotype") if run.metrics else None)
-    if given is None and run.genotype:
-        given = run.genotype.get("choices", run.genotype)
-    return None if given is None else plain(given)
+def _genotype(run: RunFiles) -> str | None:
+    """The genotype as text: the search's result, or that of the last epoch if the search has not ended."""
+    genotype = run.genotype.get("string") or (run.metrics[-1].get("genotype") if run.metrics else None)
+    if genotype is None and run.genotype:
+        genotype = run.genotype.get("choices", run.genotype)
+    return None if genotype is None else plain(genotype)
 
 
-def _search_note(run: Run, settings: Record) -> str | None:
-    """What is missing of the search, if anything."""
+def _search_note(run: RunFiles, settings: Record) -> str | None:
+    """What the folder lacks of the search, or ``None``."""
     if not run.metrics:
         return "No epoch of the search is recorded in this folder."
     done, planned = number(run.metrics[-1].get("epoch")), number(settings.get("epochs"))
@@ -201,14 +148,14 @@ def _search_note(run: Run, settings: Record) -> str | None:
     return None if run.genotype else "The search wrote no genotype.json: the genotype is that of the last epoch."
 
 
-def _train_note(run: Run) -> str | None:
-    """What is missing of the retraining, if anything."""
+def _train_note(run: RunFiles) -> str | None:
+    """What the folder lacks of the retraining, or ``None``."""
     if not run.train_metrics and not run.result:
         return (
             "Not retrained yet, so there is no test accuracy: “msgdas train RUN” trains the found network from scratch."
         )
     if not run.result:
-        return f"Retraining has no result yet: {len(run.train_metrics)} epochs recorded, the test part not looked at."
+        return f"Retraining has no result yet: {len(run.train_metrics)} epochs recorded, not tested yet."
     return None if run.train_metrics else "The epochs of the retraining are not recorded in this folder."
 
 
@@ -216,8 +163,8 @@ def _seconds(records: Iterable[Record]) -> float:
     return max((s for s in (number(record.get("seconds")) for record in records) if math.isfinite(s)), default=math.nan)
 
 
-def _figures(run: Run) -> Record:
-    from msgdas.report import plots  # matplotlib takes half a second to import, and only the page needs it
+def _figures(run: RunFiles) -> Record:
+    from msgdas.report import plots  # lazy: matplotlib takes half a second to import
 
     figures: Record = {"alphas": []}
     if run.metrics:
@@ -233,20 +180,20 @@ def _figures(run: Run) -> Record:
 
 
 def _groups(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """The choices by the part of their name before the last ``/`` (``normal/0-2``), if they form a few large groups."""
+    """Group choices by their name up to the last ``/`` (``normal/0-2``), if that makes a few large groups."""
     names = list(dict.fromkeys(name for record in records for name in _object(record.get("alphas"))))
-    groups = [(title, list(found)) for title, found in groupby(names, lambda name: name.rpartition("/")[0])]
-    few = 1 < len(groups) <= 4 and all(title and len(found) >= 4 for title, found in groups)
+    groups = [(title, list(members)) for title, members in groupby(names, lambda name: name.rpartition("/")[0])]
+    few = 1 < len(groups) <= 4 and all(title and len(members) >= 4 for title, members in groups)
     return groups if few else [("", names)] if names else []
 
 
 def _per_class(result: Record) -> list[tuple[str, float]]:
-    found = ((str(name), number(accuracy)) for name, accuracy in _object(result.get("per_class")).items())
-    return [(name, accuracy) for name, accuracy in found if not math.isnan(accuracy)]
+    accuracies = ((str(name), number(value)) for name, value in _object(result.get("per_class")).items())
+    return [(name, value) for name, value in accuracies if not math.isnan(value)]
 
 
 def _confusion(result: Record, most: int = 20) -> Record | None:
-    """Counts with their share of the row, true class down; ``None`` where there is none or too large for the page."""
+    """Counts with their fraction of the row, true class down; ``None`` if missing or too large for the page."""
     rows = result.get("confusion")
     if not isinstance(rows, list) or not 0 < len(rows) <= most:
         return None
@@ -264,7 +211,7 @@ def _shares(row: list[Any]) -> list[tuple[str, float]]:
 
 
 def _table(records: Sequence[Record], columns: dict[str, str]) -> Record | None:
-    """A table of those ``columns`` (``{key: title}``) that hold anything: titles and rows of strings."""
+    """Titles and rows of strings of those ``columns`` (``{key: title}``) that have any value."""
     kept = {key: title for key, title in columns.items() if any(record.get(key) is not None for record in records)}
     if not kept:
         return None

@@ -1,4 +1,4 @@
-"""One colour language for cells and curves: an operation keeps its hue wherever it appears."""
+"""Colours of cells and curves: an operation has the same hue everywhere."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["INK", "KINDS", "MUTED", "SERIES", "Kind", "kind_of", "line_colours"]
 
 INK, MUTED, RULE = "#1f2933", "#7b8794", "#d5dbe1"
 SERIES = ("#2563a8", "#d2691e", "#2f855a")
-"""Curves that are not operations: first, second, third."""
+"""Colours of the first, second and third curve that is no operation."""
 
 
 class Kind(NamedTuple):
     """How one kind of operation looks.
 
     Attributes:
-        fill, stroke: of its box in a cell, CSS colours.
-        lines: its curves, told apart within the kind from dark to light.
-        style: of its label in a terminal, in rich's words.
+        fill, stroke: CSS colours of its box in a cell.
+        lines: colours of its curves, from dark to light.
+        style: rich style of its label in a terminal.
     """
 
     fill: str
@@ -38,9 +38,9 @@ KINDS = {
 
 
 def kind_of(label: str) -> str:
-    """The kind of an operation, read from its label: a key of `KINDS`.
+    """The kind of an operation by its label: a key of `KINDS`.
 
-    ``""`` and ``"concat"`` are ``"link"``: a wire without an operation, as from a cell's nodes to its output.
+    ``""`` and ``"concat"`` are ``"link"``, a wire without an operation, as from a cell's nodes to its output.
     """
     name = label.lower()
     if name in ("", "concat"):
@@ -55,7 +55,7 @@ def kind_of(label: str) -> str:
 
 
 def line_colours(labels: Iterable[str]) -> dict[str, str]:
-    """A colour per label, in the hue of its kind; labels beyond a kind's colours start over."""
+    """A colour per label, in the hue of its kind. If a kind runs out of colours, they repeat."""
     used: dict[str, int] = {}
     colours = {}
     for label in labels:

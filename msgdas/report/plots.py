@@ -1,4 +1,4 @@
-"""Curves of a run as SVG elements to place inside HTML. No pyplot, no state between calls, no fonts embedded."""
+"""Curves of a run as SVG elements for HTML. No pyplot, no state between calls, no embedded fonts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from msgdas.report.numbers import number
 from msgdas.report.palette import INK, MUTED, RULE, SERIES, kind_of, line_colours
-from msgdas.report.records import Record, number, series
+from msgdas.report.records import Record, series
 
 __all__ = ["accuracies", "alphas", "losses", "retrain_accuracies", "retrain_losses", "skip_share"]
 
@@ -56,7 +57,7 @@ _WARMUP = "#f1f4f7"
 
 
 def losses(records: Sequence[Record]) -> str:
-    """Loss per search epoch, of the weight steps (train half) and of the alpha steps (validation half)."""
+    """Loss per search epoch: of the weight steps (train half) and the alpha steps (validation half)."""
     lines = {"weights, train half": "train_loss", "alphas, validation half": "valid_loss"}
     return _curves("losses", records, lines, warmup=True)
 
@@ -73,7 +74,7 @@ def retrain_losses(records: Sequence[Record]) -> str:
 
 
 def retrain_accuracies(records: Sequence[Record], best_epoch: int | None = None) -> str:
-    """Train and validation accuracy per epoch of retraining, with a mark at the checkpoint that was kept."""
+    """Train and validation accuracy per epoch of retraining; ``best_epoch``, whose weights were kept, is marked."""
     lines = {"train": "train_accuracy", "validation": "val_accuracy"}
     mark = next((r for r in records if best_epoch is not None and r.get("epoch") == best_epoch), {})
 
@@ -94,7 +95,7 @@ def retrain_accuracies(records: Sequence[Record], best_epoch: int | None = None)
 
 
 def skip_share(records: Sequence[Record]) -> str:
-    """Share of skip connections in the derived cell per epoch, with a tick at every epoch whose genotype changed."""
+    """Fraction of skip connections in the derived cell per epoch, with a tick where the genotype changed."""
     with _figure(_WIDE, 170) as (figure, finish):
         axes = figure.add_axes(_inside(_WIDE, 170, top=34))
         epochs, share = _epochs(records), series(list(records), "skip_share")
@@ -118,11 +119,11 @@ def skip_share(records: Sequence[Record]) -> str:
 def alphas(records: Sequence[Record], names: Sequence[str] | None = None) -> str:
     """Probability of every candidate per epoch: a panel per choice, a line per candidate, one legend.
 
-    Each panel names its choice and, in its colour, the candidate that leads at the end.
+    A panel's title is its choice and, in its colour, the leading candidate of the last epoch.
 
     Args:
-        records: epochs with ``"alphas"``: ``{choice: {candidate: probability}}``.
-        names: the choices to draw, in this order; all of them by default.
+        records: records of epochs; ``"alphas"`` is ``{choice: {candidate: probability}}``.
+        names: choices to draw, in this order; default: all.
     """
     shown = list(names if names is not None else _choices(records))
     candidates = _candidates(records, shown)
@@ -156,7 +157,7 @@ def _curves(
     name: str, records: Sequence[Record], lines: dict[str, str], *, warmup: bool = False, percent: bool = False,
     extra: Callable[[Axes], list[Any]] = lambda axes: [],
 ) -> str:  # fmt: skip
-    """One half-width panel: ``lines`` is ``{label: key}``; a key without any number is left out."""
+    """One half-width panel. ``lines`` is ``{label: key}``; keys without any number are left out."""
     with _figure(_HALF, 260) as (figure, finish):
         axes = figure.add_axes(_inside(_HALF, 260, top=34))
         epochs = _epochs(records)
@@ -178,15 +179,15 @@ def _alpha_panel(
 ) -> None:
     epochs = _epochs(records)
     per_epoch = [_probabilities(record, name) for record in records]
-    present = [c for c in colours if any(c in found for found in per_epoch)]
-    last = next((found for found in reversed(per_epoch) if found), {})
+    present = [c for c in colours if any(c in probabilities for probabilities in per_epoch)]
+    last = next((probabilities for probabilities in reversed(per_epoch) if probabilities), {})
     leader = _leader(last)
     _axes(axes, epochs, percent=True, ticks=5, label=False)
     axes.set_ylim(0, ceiling)
     axes.yaxis.set_major_locator(MaxNLocator(5 if panel_chars > 40 else 3, steps=[1, 2, 2.5, 5, 10]))
     _shade_warmup(axes, records)
     for candidate in present:
-        values = [number(found.get(candidate)) for found in per_epoch]
+        values = [number(probabilities.get(candidate)) for probabilities in per_epoch]
         wide = 2.0 if candidate == leader else 1.2
         axes.plot(epochs, values, color=colours[candidate], linestyle=_dash(candidate), linewidth=wide,
                   zorder=3 if candidate == leader else 2, **_marker(epochs))  # fmt: skip
@@ -198,7 +199,7 @@ def _alpha_panel(
 
 
 def _leader(probabilities: Record, margin: float = 1e-3) -> str | None:
-    """The candidate with the largest probability, ``None`` if the next one is as good (as it is while warming up)."""
+    """The candidate with the largest probability; ``None`` if the next one equals it, as in the warm-up."""
     ranked = sorted(probabilities, key=lambda c: _or(number(probabilities[c]), -1.0), reverse=True)
     if len(ranked) > 1 and not number(probabilities[ranked[0]]) - number(probabilities[ranked[1]]) > margin:
         return None
@@ -218,20 +219,20 @@ def _axes(axes: Axes, epochs: Sequence[float], percent: bool, ticks: int = 8, la
 
 
 def _changes(records: Sequence[Record], epochs: Sequence[float]) -> list[float]:
-    """The epochs whose genotype is not that of the epoch before."""
-    found = [record.get("genotype") for record in records]
-    return [epoch for epoch, before, now in zip(epochs[1:], found, found[1:]) if before != now]
+    """The epochs whose genotype differs from that of the previous epoch."""
+    genotypes = [record.get("genotype") for record in records]
+    return [epoch for epoch, before, now in zip(epochs[1:], genotypes, genotypes[1:]) if before != now]
 
 
 def _keep_inside(axes: Axes, percent: bool) -> None:
-    """A little room above and below; accuracies stay between 0 and 100 %."""
+    """Add a margin above and below; accuracies stay between 0 and 100 %."""
     axes.margins(y=0.08)
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0.0) if percent else low, min(high, 1.005) if percent else high)
 
 
 def _shade_warmup(axes: Axes, records: Sequence[Record]) -> list[Patch]:
-    """Shade the epochs whose phase is ``"warmup"``; the handle for a legend, none where there was no warm-up."""
+    """Shade the epochs whose phase is ``"warmup"``; return the legend's handles, empty without a warm-up."""
     warm = [number(record.get("epoch")) for record in records if record.get("phase") == "warmup"]
     if not warm:
         return []
@@ -250,8 +251,8 @@ def _epochs(records: Sequence[Record]) -> list[float]:
 
 
 def _probabilities(record: Record, name: str) -> Record:
-    found = record.get("alphas")
-    choice = found.get(name) if isinstance(found, dict) else None
+    alphas = record.get("alphas")
+    choice = alphas.get(name) if isinstance(alphas, dict) else None
     return choice if isinstance(choice, dict) else {}
 
 
@@ -264,9 +265,9 @@ def _candidates(records: Sequence[Record], names: Sequence[str]) -> list[str]:
 
 
 def _ceiling(records: Sequence[Record], names: Sequence[str]) -> float:
-    """The upper end of the shared y axis: the largest probability and a little room, at most 1."""
-    found = (number(p) for name in names for r in records for p in _probabilities(r, name).values())
-    return min(1.03, 1.12 * max((p for p in found if not math.isnan(p)), default=1.0))
+    """Upper end of the shared y axis: the largest probability plus a margin, at most 1.03."""
+    values = (number(p) for name in names for r in records for p in _probabilities(r, name).values())
+    return min(1.03, 1.12 * max((p for p in values if not math.isnan(p)), default=1.0))
 
 
 def _marker(epochs: Sequence[float]) -> dict[str, Any]:
@@ -286,12 +287,12 @@ def _short(text: str, chars: int) -> str:
 
 
 def _visible(label: str) -> str:
-    """A legend leaves out labels that start with an underscore: hide it behind a zero-width space."""
+    """matplotlib's legends omit labels that start with an underscore: put a zero-width space before it."""
     return "\u200b" + label if label.startswith("_") else label
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
-    """How many legend entries to put side by side: what fits, in rows of equal length."""
+    """Number of legend entries per row: as many as fit, in rows of equal length."""
     widest = max(map(len, labels), default=1) * 6.1 + 42
     most = max(1, min(len(labels), int((_WIDE - 38) / widest)))
     return math.ceil(len(labels) / math.ceil(len(labels) / most)) if labels else 1
@@ -301,20 +302,20 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _inside(width: float, height: float, top: float) -> tuple[float, float, float, float]:
-    """Where axes lie in a figure of ``width`` x ``height`` px: (left, bottom, width, height) as fractions."""
+    """Position of the axes in a figure of ``width`` x ``height`` px: (left, bottom, width, height) as fractions."""
     left, bottom, right = 44.0, 42.0, 8.0
     return left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height
 
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, Callable[[str], str]]]:
-    """A figure of ``width`` x ``height`` px in our style, and the function that turns it into an SVG element."""
+    """Yield a figure of ``width`` x ``height`` px in our style, and a function that returns it as an SVG element."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
         FigureCanvasSVG(figure)
 
         def finish(name: str) -> str:
-            matplotlib.rcParams["svg.hashsalt"] = name  # same input, same bytes; ids differ between figures of a page
+            matplotlib.rcParams["svg.hashsalt"] = name  # same input, same bytes; ids are unique within a page
             for axes in figure.axes:
                 axes.patch.set_visible(False)
             buffer = io.StringIO()
@@ -325,7 +326,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Callable[[str
 
 
 def _compact(svg: str, name: str) -> str:
-    """Only the ``<svg>`` element: coordinates to 0.1 px, no ids that nothing refers to, the reader's own font."""
+    """Only the ``<svg>`` element: coordinates to 0.1 px, no unused ids, the reader's own font."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))

@@ -1,23 +1,23 @@
-"""What lies in a run folder, read without trusting it."""
+"""Read the JSON files of a run folder, tolerating missing and damaged ones."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msgdas.errors import InputError
+from msgdas.report.numbers import number
 
-__all__ = ["Record", "Run", "number", "read_run", "series"]
+__all__ = ["Record", "RunFiles", "read_run_files", "series"]
 
 Record = dict[str, Any]
 
 
 @dataclass
-class Run:
-    """A run folder's JSON. What is absent is empty; ``problems`` says in a line each what was there and damaged."""
+class RunFiles:
+    """The JSON files of a run folder. Missing ones are empty; ``problems`` has a line for each damaged one."""
 
     path: Path
     config: Record = field(default_factory=dict)
@@ -29,13 +29,13 @@ class Run:
     problems: list[str] = field(default_factory=list)
 
 
-def read_run(path: str | Path) -> Run:
-    """Everything a report needs from the run folder ``path``.
+def read_run_files(path: str | Path) -> RunFiles:
+    """Read everything a report needs from the run folder ``path``.
 
     Raises:
-        InputError: not a folder, or one without any file of a run.
+        InputError: ``path`` is not a folder, or holds no file of a run.
     """
-    run = Run(Path(path))
+    run = RunFiles(Path(path))
     if not run.path.is_dir():
         raise InputError(f"run {str(path)!r} is not a folder")
     run.config = _read_object(run, "config.json")
@@ -49,23 +49,23 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
-def _read_object(run: Run, name: str) -> Record:
+def _read_object(run: RunFiles, name: str) -> Record:
     path = run.path / name
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         run.problems.append(f"{name} could not be read and is left out: {error}")
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         run.problems.append(f"{name} is not a JSON object and is left out")
         return {}
-    return found
+    return content
 
 
-def _read_lines(run: Run, name: str) -> list[Record]:
-    """The objects of a JSON-lines file. A torn last line is a run cut off while writing and is dropped silently."""
+def _read_lines(run: RunFiles, name: str) -> list[Record]:
+    """The objects of a JSON-lines file. An incomplete last line, from a killed process, is dropped silently."""
     path = run.path / name
     if not path.exists():
         return []
@@ -83,11 +83,6 @@ def _read_lines(run: Run, name: str) -> list[Record]:
     return records
 
 
-def number(value: object) -> float:
-    """``value`` as a float; NaN for anything that is not a number, ``None`` among it."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
 def series(records: list[Record], key: str) -> list[float]:
-    """The numbers under ``key``, one per record, NaN where there is none."""
+    """The numbers under ``key``, one per record, NaN where a record has none."""
     return [number(record.get(key)) for record in records]

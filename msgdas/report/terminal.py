@@ -1,4 +1,4 @@
-"""What a person sees while a search or a training runs: a live bar in a terminal, plain lines elsewhere."""
+"""Progress of a search or a training: a live bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from msgdas.cost import Cost
 from msgdas.data import DataSet
-from msgdas.report.html import duration
+from msgdas.report.numbers import NONE, duration, percent
 
 __all__ = ["CountView", "SearchView", "TrainView"]
 
 
 class _View:
-    """A bar over all steps, at the foot of a terminal only; a context manager."""
+    """A progress bar over all steps, shown in a terminal only; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -47,45 +47,45 @@ class _View:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, steps: int) -> None:
-        """One step of ``steps`` in an epoch is done."""
+        """Report that step ``step`` of ``steps`` in ``epoch`` is done, both from 0."""
         done, total = epoch * steps + step + 1, self.epochs * steps
         self._bar.update(self._task, completed=done, total=total, visible=True, description=f"epoch {epoch + 1}")
 
 
 class CountView(_View):
-    """Progress of something that is counted."""
+    """Progress of a task in countable parts."""
 
     def __init__(self, console: Console, what: str) -> None:
         super().__init__(console)
         self._what = what
 
     def count(self, done: int, total: int) -> None:
-        """``done`` of ``total`` are."""
+        """Report that ``done`` of ``total`` parts are done."""
         self._bar.update(self._task, completed=done, total=total, visible=True, description=self._what)
 
 
 class SearchView(_View):
     """Progress of a search."""
 
-    def start(self, out: Path, plan: list[str], epochs: int) -> None:
-        """Say what the search will do."""
+    def start(self, out: Path, outline: list[str], epochs: int) -> None:
+        """Print what the search will do."""
         self.epochs = epochs
-        for line in plan:
+        for line in outline:
             self.say(line)
         self.say(f"run folder: {out}")
 
     def estimate(self, seconds: float) -> None:
-        """Say how long it will take."""
+        """Print the estimated time."""
         self.say(f"estimated time: {duration(seconds)}")
         self.say("")
         self.say("epoch         loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One line per epoch, 80 columns."""
+        """Print one line for an epoch, 80 columns."""
         self.say(
             f"{record['epoch']:5d} {record['phase']:<8} {_number(record['train_loss']):>12} "
-            f"{_number(record['valid_loss']):>7} {_percent(record['valid_accuracy']):>17} "
-            f"{_percent(record['derived_accuracy']):>8} {record['skip_share']:>6.0%} {record['seconds']:>9.0f}"
+            f"{_number(record['valid_loss']):>7} {percent(record['valid_accuracy']):>17} "
+            f"{percent(record['derived_accuracy']):>8} {record['skip_share']:>6.0%} {record['seconds']:>9.0f}"
         )
 
 
@@ -93,7 +93,7 @@ class TrainView(_View):
     """Progress of a training."""
 
     def start(self, out: Path, genotype: str, cost: Cost, data: DataSet, epochs: int) -> None:
-        """Say what the training will do."""
+        """Print what the training will do."""
         self.epochs = epochs
         self.say(f"training {genotype}")
         self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
@@ -103,16 +103,12 @@ class TrainView(_View):
         self.say("epoch     loss: train      val   accuracy: train      val   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One line per epoch, 80 columns."""
+        """Print one line for an epoch, 80 columns."""
         self.say(
             f"{record['epoch']:5d} {record['train_loss']:15.4f} {record['val_loss']:8.4f} "
-            f"{_percent(record['train_accuracy']):>17} {_percent(record['val_accuracy']):>8} {record['seconds']:>9.0f}"
+            f"{percent(record['train_accuracy']):>17} {percent(record['val_accuracy']):>8} {record['seconds']:>9.0f}"
         )
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+    return NONE if value is None else f"{value:.4f}"

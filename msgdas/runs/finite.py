@@ -1,4 +1,4 @@
-"""Which number is none: a NaN or an infinity is found by name and is one line."""
+"""Find NaN and infinite values and report them by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["first_bad", "not_a_number", "refuse_not_finite", "tensors"]
 
 
 def first_bad(parts: Mapping[str, Iterable[tuple[str, Tensor]]]) -> str | None:
-    """``"kind 'name'"`` of the first tensor that holds a NaN or an infinity, or None.
+    """``"kind 'name'"`` of the first tensor that holds a NaN or an infinity, or ``None``.
 
     Args:
-        parts: kind → ``(name, tensor)`` pairs, in the order of the search.
+        parts: kind → ``(name, tensor)`` pairs, in the order in which they are checked.
     """
     for kind, named in parts.items():
         for name, tensor in named:
@@ -29,15 +29,15 @@ def first_bad(parts: Mapping[str, Iterable[tuple[str, Tensor]]]) -> str | None:
 def refuse_not_finite(
     step: int, values: Mapping[str, float], suspects: Mapping[str, Iterable[tuple[str, Tensor]]]
 ) -> None:
-    """Refuse a step of which a value is not a number.
+    """Raise if a value of a step is not finite.
 
     Args:
         step: from 1.
-        values: losses, and norms of gradients, in the order in which they came about.
-        suspects: where the cause may be, as in `first_bad`.
+        values: losses and gradient norms, in the order in which they were computed.
+        suspects: tensors that may be the cause, as in `first_bad`.
 
     Raises:
-        InputError: one line that names the step and the first of the suspects that is not a number, else the value.
+        InputError: one line that names the step and the first suspect that is not finite, else the value.
     """
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
@@ -45,12 +45,12 @@ def refuse_not_finite(
 
 
 def not_a_number(step: int, what: str) -> InputError:
-    """The error to raise about ``what`` in ``step``, from 1."""
+    """The error that ``what`` is not finite in ``step``, counted from 1."""
     return InputError(f"step {step}: {what} is not a number: lower the learning rate; the last checkpoint is kept")
 
 
 def tensors(state: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested dicts, lists and tuples, with its path ``"net.stem.0.weight"``."""
+    """Yield every tensor in nested dicts, lists and tuples, with its path such as ``"net.stem.0.weight"``."""
     if isinstance(state, Tensor):
         yield path, state
     elif isinstance(state, dict | list | tuple):

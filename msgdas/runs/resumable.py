@@ -1,4 +1,4 @@
-"""What makes a search and a training last: the loop over their steps, which may be stopped or killed at any moment."""
+"""Resumable loop: checkpoints, signals, resume. A search and a training run in it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Protocol
 import torch
 
 from msgdas.errors import InputError
-from msgdas.runs import Run, Stop
 from msgdas.runs.finite import first_bad, not_a_number, tensors
+from msgdas.runs.folder import Run
+from msgdas.runs.signals import Stop
 
 __all__ = ["Means", "Place", "Stateful", "Stopped", "go_on", "random_states", "resume", "set_random_states"]
 
 Record = dict[str, Any]
-CHECKPOINT_SECONDS = 600.0  # a checkpoint at every epoch's end, and within an epoch at least this often
 
 
 class Stopped(Exception):
-    """A signal ended the loop after a whole step; the run is saved. ``signal``: its number."""
+    """A signal ended the loop after a complete step; the run is saved. ``signal``: its number."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(f"stopped by signal {signal}")
@@ -27,14 +27,14 @@ class Stopped(Exception):
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold and give back."""
+    """Anything whose state a checkpoint can store and restore."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Means:
-    """Running means by name, which a checkpoint can hold."""
+    """Running means by name. ``sums`` (sum and count of each) goes into the checkpoint."""
 
     def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
         self.sums = sums or {}
@@ -51,12 +51,13 @@ class Means:
 
 
 class Place:
-    """Where a run stands.
+    """Position in a run.
 
     Attributes:
-        length: steps of an epoch.
-        epoch, step: of the step to do next, both from 0; ``epoch`` is also the number of records logged.
-        means: of the epoch so far.
+        length: steps per epoch.
+        epoch, step: of the next step, both from 0; ``epoch`` is also the number of records logged.
+        means: means of the metrics of the current epoch.
+        saved: time of the last checkpoint, by `time.monotonic`.
     """
 
     def __init__(self, length: int, state: Mapping[str, Any]) -> None:
@@ -68,11 +69,11 @@ class Place:
 
     @property
     def done(self) -> int:
-        """Steps of the whole run so far."""
+        """Steps completed in the whole run."""
         return self.epoch * self.length + self.step
 
     def elapsed(self) -> float:
-        """Seconds of the whole run so far, interruptions not counted."""
+        """Seconds spent in the whole run, without interruptions."""
         return self._seconds + time.monotonic() - self._started
 
     def advance(self, metrics: dict[str, float]) -> None:
@@ -87,10 +88,10 @@ class Place:
 
 
 def resume(job: Stateful, run: Run | None, length: int) -> Place:
-    """Put ``job`` and the metrics back to the run's last checkpoint, if there is one.
+    """Restore ``job`` and the metrics from the run's last checkpoint, if there is one.
 
     Args:
-        length: steps of an epoch.
+        length: steps per epoch.
 
     Raises:
         InputError: no checkpoint is readable, or metrics are missing.
@@ -118,18 +119,20 @@ def go_on(
     on_step: Callable[[int, int, int], None] | None,
     on_epoch: Callable[[Record], None] | None,
 ) -> None:
-    """Do the steps that are left, and keep what they did.
+    """Do the remaining steps. Log a record per epoch; save a checkpoint at its end and when it is due.
 
     Args:
-        job: what the steps change.
-        steps: each ``next`` does the step at ``place`` and gives its metrics.
-        stop: of `stop_on_signals`, in which the caller is.
-        end_epoch: makes the record of the epoch that ``place`` is in.
-        run, on_step, on_epoch: as in `msgdas.search.loop.fit`.
+        job: the state that the steps change.
+        steps: each ``next`` does the step at ``place`` and returns its metrics.
+        stop: from the caller's `stop_on_signals`.
+        end_epoch: returns the record of the epoch that ``place`` is in.
+        run: where records and checkpoints go; `Run.checkpoint_seconds` says how often within an epoch.
+        on_step: gets epoch, step (both from 0) and the steps per epoch.
+        on_epoch: gets the record of each epoch.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the step was finished and saved.
-        InputError: a number to be saved is none; the last checkpoint is kept.
+        Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
+        InputError: the state holds a NaN or an infinity; the last checkpoint is kept.
     """
     for metrics in steps:
         place.advance(metrics)
@@ -143,14 +146,14 @@ def go_on(
             if on_epoch:
                 on_epoch(record)
             place.next_epoch()
-        if run and (epoch_over or stop.requested or time.monotonic() - place.saved > CHECKPOINT_SECONDS):
+        if run and (epoch_over or stop.requested or time.monotonic() - place.saved > run.checkpoint_seconds):
             _save(job, place, run)
         if stop.requested and place.epoch < epochs:
             raise Stopped(stop.requested)
 
 
 def random_states() -> dict[str, Any]:
-    """Of torch's global generators, under ``rng`` and ``cuda_rng``."""
+    """The states of torch's global generators, under ``rng`` and ``cuda_rng``."""
     return {
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -158,7 +161,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(state: Mapping[str, Any]) -> None:
-    """Back to the states of `random_states`."""
+    """Restore the states that `random_states` returned."""
     torch.set_rng_state(state["rng"])
     if state["cuda_rng"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_rng"])

@@ -12,8 +12,8 @@ from torch import nn
 
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype, register_text
-from msgdas.report.graph import CellGraph
 from msgdas.spaces import darts, mbconv, mbconv_macro, nasbench201, robust_darts
+from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["SPACES", "Space", "find_space"]
 

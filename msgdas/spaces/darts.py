@@ -21,7 +21,7 @@ from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.conv import conv
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
-from msgdas.report.graph import CellGraph
+from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from msgdas.errors import InputError
-from msgdas.report.graph import CellGraph
+from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["Layer", "LayerNet", "chains", "fitted", "layers"]
 

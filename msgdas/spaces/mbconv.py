@@ -15,7 +15,7 @@ from msgdas.choice import MixedOp
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual
-from msgdas.report.graph import CellGraph
+from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
 
 __all__ = [

@@ -16,7 +16,7 @@ from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.conv import conv
 from msgdas.ops.named import avg_pool_3x3
 from msgdas.ops.partial import on_part
-from msgdas.report.graph import CellGraph
+from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
 

@@ -12,6 +12,7 @@ from msgdas.compare.stats import agreement, expected_best, paired, random_search
 from msgdas.compare.tables import Table
 from msgdas.errors import InputError
 from msgdas.genotype import Cell, Genotype
+from msgdas.jobs.settings import method_options
 
 VALUES = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6]
 
@@ -24,12 +25,12 @@ def test_the_expected_best_is_the_mean_over_all_draws(n):
 def test_random_search_knows_the_best_of_as_many_as_it_trained():
     accuracy = {str(i): value for i, value in enumerate(VALUES)}
     table = Table("t", "accuracy", accuracy, dict.fromkeys(accuracy, 10.0))
-    best = random_search(table, [5.0, 10.0, 29.0, 30.0, 1e6], runs=4000)
+    best = random_search(table, [5.0, 10.0, 29.0, 30.0, 1e6], simulations=4000)
     assert best.shape == (4000, 5)
     assert (np.diff(best, axis=1) >= 0).all()
     wanted = [expected_best(VALUES, n) for n in (1, 1, 2, 3, 6)]
     assert best.mean(0) == pytest.approx(wanted, abs=0.15)
-    assert (random_search(table, [25.0], runs=50) == random_search(table, [25.0], runs=50)).all()
+    assert (random_search(table, [25.0], simulations=50) == random_search(table, [25.0], simulations=50)).all()
 
 
 def test_pairs_of_seeds():
@@ -50,7 +51,7 @@ def test_agreement():
 
 
 def test_specs():
-    one, other = parse_methods("msgdas:k=3:alpha-lr=0.1, gdas")
+    one, other = parse_methods("msgdas:k=3:alpha-lr=0.1, gdas", method_options)
     assert one.arguments() == ["--method=msgdas", "--k=3", "--alpha-lr=0.1"]
     assert one.folder == "msgdas-k=3-alpha-lr=0.1"
     assert (other.text, other.arguments()) == ("gdas", ["--method=gdas"])
@@ -65,10 +66,10 @@ def test_specs():
         (parse_methods, "gdas:k=2", "'k' is no option of gdas here"),
         (parse_methods, "msgdas:out=x", "'out' is no option of msgdas here"),
         (parse_methods, "msgdas:k", "'k' is no option=value, such as k=3"),
-        (parse_methods, "gdas,gdas", "'gdas' is there twice"),
+        (parse_methods, "gdas,gdas", "'gdas' is given twice"),
         *((parse_seeds, text, "give 3, 0-3 or 0,2,5") for text in ("", "a", "3-1", "-1", "1,,2", "0-99999999")),
     ],
 )
 def test_bad_specs(parse, text, line):
     with pytest.raises(InputError, match=line):
-        parse(text)
+        parse(text, method_options) if parse is parse_methods else parse(text)

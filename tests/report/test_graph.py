@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from msgdas.report import CellGraph, to_svg, to_text
+from msgdas.report import to_svg, to_text
+from msgdas.spaces.cell_graph import CellGraph
 
 NODES = ("node 0", "node 1", "node 2", "node 3")
 EDGES = (
@@ -105,10 +106,3 @@ def test_text_fits(width, size, letter):
 def test_text_refuses_no_room():
     with pytest.raises(ValueError, match="at least 32"):
         to_text(CELL, 10)
-
-
-def test_graph_names_what_is_wrong():
-    with pytest.raises(ValueError, match="touches 'b', not one of its nodes"):
-        CellGraph("cell", ("a",), (("a", "b", "conv"),))
-    with pytest.raises(ValueError, match="node 'a' twice"):
-        CellGraph("cell", ("a", "a"), ())

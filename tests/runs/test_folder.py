@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disk import killed_after, names
 
 from msgdas.errors import InputError
-from msgdas.runs import Run, stop_on_signals, versions, write_atomic, write_json
-from msgdas.runs import folder as runs
+from msgdas.runs import Run, checkpoint
 
 
 @pytest.fixture
@@ -33,76 +30,6 @@ def state(step: int) -> dict[str, Any]:
         "net": {"weight": torch.full((64,), float(step))},
         "rng": torch.get_rng_state(),
     }
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def killed_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` for ``calls`` calls, then an error in its place."""
-    left = iter(range(calls))
-
-    def call(*args: Any) -> Any:
-        if next(left, None) is None:
-            raise OSError("injected")
-        return function(*args)
-
-    return call
-
-
-# files
-
-
-@pytest.mark.parametrize("data", [b"\x00new", "new é\n", b""])
-def test_write_atomic_replaces_the_content_and_leaves_nothing_else(tmp_path: Path, data: bytes | str) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    write_atomic(path, data)
-    assert path.read_bytes() == (data.encode() if isinstance(data, str) else data)
-    assert names(tmp_path) == {"file"}
-
-
-@pytest.mark.parametrize("where", ["fsync", "replace"])
-def test_write_atomic_that_fails_leaves_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, where, killed_after(0, getattr(os, where)))
-    with pytest.raises(OSError, match="injected"):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == {"file"}
-
-
-def test_write_json_keeps_the_order_of_keys(tmp_path: Path) -> None:
-    write_json(tmp_path / "x.json", {"b": 1, "a": [0.5, None, "é"]})
-    text = (tmp_path / "x.json").read_text(encoding="utf-8")
-    assert text.endswith("}\n")
-    assert list(json.loads(text).items()) == [("b", 1), ("a", [0.5, None, "é"])]
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), object()])
-def test_write_json_refuses_what_json_cannot_say(tmp_path: Path, bad: object) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        write_json(tmp_path / "x.json", {"a": bad})
-    assert names(tmp_path) == set()
-
-
-def test_files_get_the_permissions_of_any_new_file(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "plain").touch()
-    run.save(state(1))
-    for name in ("config.json", "checkpoint.pt"):
-        assert (run.path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_versions_can_go_into_the_config(tmp_path: Path) -> None:
-    found = versions()
-    assert found["torch"] == torch.__version__
-    assert found["threads"] == torch.get_num_threads()
-    with Run.create(tmp_path / "run", {"versions": found}) as made:
-        assert made.config == {"versions": found}
 
 
 # folders and locks
@@ -187,6 +114,13 @@ def test_opening_to_write_clears_what_a_killed_process_left(run: Run) -> None:
     assert leftover.exists()
     Run.open(run.path).close()
     assert not leftover.exists()
+
+
+def test_files_get_the_permissions_of_any_new_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    run.save(state(1))
+    for name in ("config.json", "checkpoint.pt"):
+        assert (run.path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 # metrics
@@ -341,7 +275,7 @@ def test_pickled_objects_are_neither_saved_nor_run(run: Run, monkeypatch: pytest
     with pytest.raises(TypeError, match=r"was given \w+\.mkdir"):
         run.save({"x": Payload(target)})
     assert step_of(run) == 1
-    monkeypatch.setattr(runs, "_refuse_objects", lambda buffer: None)
+    monkeypatch.setattr(checkpoint, "_refuse_objects", lambda buffer: None)
     run.save({"x": Payload(target)})
     with pytest.warns(UserWarning, match="more than tensors and plain values"):
         assert step_of(run) == 1
@@ -382,41 +316,3 @@ def test_a_killed_writer_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
         run.log({"step": step + 1})
         run.save(state(step + 1))
         assert step_of(run) == step + 1
-
-
-# signals
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_sets_a_flag_and_the_handlers_come_back(number: signal.Signals) -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        assert stop.requested is None
-        signal.raise_signal(number)
-        assert stop.requested == number
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
-def test_a_second_interrupt_is_immediate_and_a_second_term_is_not() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-            signal.raise_signal(number)
-        assert stop.requested == signal.SIGTERM
-        signal.raise_signal(signal.SIGINT)
-        pytest.fail("went on after the second interrupt")
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
-def test_outside_the_main_thread_nothing_changes() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    seen: list[object] = []
-
-    def work() -> None:
-        with stop_on_signals() as stop:
-            seen.extend((stop.requested, signal.getsignal(signal.SIGINT)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [None, before]

@@ -24,11 +24,10 @@ from msgdas import methods
 from msgdas.cli import main as cli
 from msgdas.data import load_data
 from msgdas.errors import InputError
-from msgdas.jobs import commands as jobs
+from msgdas.jobs import report as reporting
 from msgdas.retrain import Recipe, retrain
 from msgdas.retrain import train as retraining
 from msgdas.runs import Run, write_json
-from msgdas.runs import resumable as lasting
 from msgdas.runs.finite import tensors
 from msgdas.search.loop import Stopped, fit
 from msgdas.spaces import nasbench201
@@ -59,16 +58,17 @@ class Net(nn.Module):
         return self.classifier((x + self.path(x)).mean((2, 3)))
 
 
-def opened(folder):
-    return Run.open(folder) if (folder / "config.json").exists() else Run.create(folder, {})
+def opened(folder, checkpoint_seconds=600.0):
+    known = {"checkpoint_seconds": checkpoint_seconds}
+    return Run.open(folder, **known) if (folder / "config.json").exists() else Run.create(folder, {}, **known)
 
 
-def search(folder, on_step=None, on_start=lambda seconds: None, method="msgdas", **settings):
+def search(folder, on_step=None, on_start=lambda seconds: None, method="msgdas", checkpoint_seconds=600.0, **settings):
     """Start or go on with a search in ``folder``; ``on_step`` gets the search and the number of steps done."""
     torch.manual_seed(0)
     net = nasbench201.supernet(channels=2, cells=1, in_channels=1, image_size=8)
     job = getattr(methods, method)(net, **{"warmup": 0.25, "drop": 0.5} | settings)
-    with opened(folder) as run:
+    with opened(folder, checkpoint_seconds) as run:
         found = fit(
             job,
             digits(),
@@ -81,11 +81,11 @@ def search(folder, on_step=None, on_start=lambda seconds: None, method="msgdas",
     write_json(folder / "result.json", {"genotype": str(found)})
 
 
-def train(folder, on_step=None, **recipe):
+def train(folder, on_step=None, checkpoint_seconds=600.0, **recipe):
     """Start or go on with a training in ``folder``; ``on_step`` gets the network and the number of steps done."""
     torch.manual_seed(0)
     net = Net()
-    with opened(folder) as run:
+    with opened(folder, checkpoint_seconds) as run:
         result = retrain(
             net,
             digits(),
@@ -201,13 +201,12 @@ def test_a_signal_in_the_last_step_changes_nothing(start, reference, tmp_path):
 
 
 @KINDS
-def test_within_an_epoch_a_checkpoint_is_written_when_it_is_time(start, reference, tmp_path, monkeypatch):
+def test_within_an_epoch_a_checkpoint_is_written_when_it_is_time(start, reference, tmp_path):
     with pytest.raises(Broken):
         start(tmp_path / "rare", breaking_after(7))
     assert steps_saved(tmp_path / "rare") == LENGTH
-    monkeypatch.setattr(lasting, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Broken):
-        start(tmp_path / "often", breaking_after(7))
+        start(tmp_path / "often", breaking_after(7), checkpoint_seconds=0.0)
     assert steps_saved(tmp_path / "often") == 6
     for name in ("rare", "often"):
         start(tmp_path / name)
@@ -219,11 +218,10 @@ def test_within_an_epoch_a_checkpoint_is_written_when_it_is_time(start, referenc
 
 @KINDS
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_a_damaged_checkpoint_is_one_line_and_costs_only_its_steps(start, reference, tmp_path, monkeypatch, damage):
+def test_a_damaged_checkpoint_is_one_line_and_costs_only_its_steps(start, reference, tmp_path, damage):
     folder = tmp_path / "run"
-    monkeypatch.setattr(lasting, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Broken):
-        start(folder, breaking_after(7))
+        start(folder, breaking_after(7), checkpoint_seconds=0.0)
     file = folder / "checkpoint.pt"
     data = bytearray(file.read_bytes())
     if damage == "truncated":
@@ -264,11 +262,11 @@ def command(arguments, started, errors):
 
     def load_and_tell(run):
         Path(started).touch()
+        run.checkpoint_seconds = 0.0
         return load(run)
 
     Run.load = load_and_tell
-    lasting.CHECKPOINT_SECONDS = 0.0
-    jobs.write_report = lambda *_: None
+    reporting.write_report = lambda *_: None
     with open(errors, "w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
         cli.main(arguments)
 
@@ -495,8 +493,7 @@ def test_a_training_names_what_is_not_a_number_and_keeps_the_last_good_state(tmp
 
 
 @KINDS
-def test_what_is_not_a_number_is_never_saved(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(lasting, "CHECKPOINT_SECONDS", 0.0)
+def test_what_is_not_a_number_is_never_saved(start, tmp_path):
 
     def on_step(job, done):
         if done == 6:
@@ -505,7 +502,7 @@ def test_what_is_not_a_number_is_never_saved(start, tmp_path, monkeypatch):
                 net.stem[1].running_var[0] = INF  # nothing in a step reads it
 
     with pytest.raises(InputError, match=r"^step 6: state '(net|network).stem.1.running_var' is not a number"):
-        start(tmp_path / "run", on_step)
+        start(tmp_path / "run", on_step, checkpoint_seconds=0.0)
     assert steps_saved(tmp_path / "run") == 5
     assert finite(tmp_path / "run")
 

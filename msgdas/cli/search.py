@@ -1,0 +1,50 @@
+"""``msgdas search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from msgdas.cli.options import Command, begun_settings, config_options, given_settings, print_yaml, settings_options
+from msgdas.errors import InputError
+from msgdas.jobs.resolve import free_folder
+from msgdas.jobs.search import search as run_search
+from msgdas.jobs.settings import DATA_HELP, SearchSettings
+from msgdas.report.terminal import SearchView
+
+__all__ = ["search", "search_settings"]
+
+
+@click.command(cls=Command)
+@settings_options(SearchSettings)
+@click.option("--out", type=click.Path(path_type=Path), help="run folder  [default: a new one in runs/]")
+@click.option("--resume", is_flag=True, help="continue the run in --out, with its own settings")
+@config_options
+@click.pass_context
+def search(ctx: click.Context, /, out: Path | None, resume: bool, print_config: bool, **_: Any) -> None:
+    """Search for a network that fits the images in --data.
+
+    Leaves a run folder. A search that was stopped goes on with
+    msgdas search --out RUN --resume.
+    """
+    if resume:
+        out, settings = begun_settings(ctx, SearchSettings, out, "search")
+    else:
+        settings = given_settings(ctx, SearchSettings)
+    if print_config:
+        print_yaml(settings)
+        return
+    if not settings.data:
+        raise InputError(f"--data is missing: give {DATA_HELP}")
+    out = out or free_folder(f"{Path(settings.data).resolve().name}-{settings.method}")
+    with SearchView(Console(highlight=False)) as view:
+        genotype = run_search(settings, out, resume=resume, view=view)
+        view.say(f"\nfound {genotype}\nnext: msgdas train {out}")
+
+
+def search_settings(arguments: list[str]) -> SearchSettings:
+    """What arguments of ``msgdas search`` mean."""
+    return given_settings(search.make_context("search", list(arguments)), SearchSettings)

@@ -1,0 +1,55 @@
+"""``msgdas show``."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+from rich.console import Console
+
+from msgdas.cli.options import settings_options
+from msgdas.cost import count
+from msgdas.jobs.resolve import find_genotype, network_form
+from msgdas.jobs.settings import TrainSettings
+from msgdas.report import to_text
+from msgdas.runs import Run
+from msgdas.spaces import find_space
+
+__all__ = ["show"]
+
+SIZE = click.IntRange(1)
+
+
+@click.command()
+@click.argument("source", metavar="RUN|FILE|TEXT")
+@settings_options(TrainSettings, only=("channels", "cells", "network"))
+@click.option("--classes", type=SIZE, metavar="INTEGER", help="classes  [default: the run's, else 10]")
+@click.option("--in-channels", type=SIZE, metavar="INTEGER", help="channels of an image  [default: the run's, else 3]")
+@click.option("--image-size", type=SIZE, metavar="INTEGER", help="side in pixels  [default: the run's, else 32]")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def show(source: str, as_json: bool, network: str | None, **sizes: int | None) -> None:
+    """Draw a cell and count the parameters of its network.
+
+    TEXT is a genotype such as 'darts:DARTS_V2'.
+    """
+    TrainSettings(channels=sizes["channels"], cells=sizes["cells"])
+    genotype = find_genotype(source)
+    space = find_space(genotype.space)
+    size: dict[str, Any] = {"classes": 10, "in_channels": 3, "image_size": 32}
+    if os.path.isdir(source):
+        size |= {name: Run.open(source, lock=False).config["dataset"][name] for name in size}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    size = size | space.network_size(given.get("image_size", size["image_size"]), genotype) | given
+    size |= network_form(space, network)
+    cost = count(space.network(genotype, **size), size["in_channels"], size["image_size"])
+    if as_json:
+        click.echo(json.dumps({"space": genotype.space, "string": str(genotype), **cost._asdict(), **size}))
+        return
+    console = Console(highlight=False)
+    for graph in space.graphs(genotype):
+        console.print(to_text(graph, width=min(80, console.width)))
+    click.echo(genotype)
+    click.echo(f"{cost.params:,} parameters, {cost.macs / 1e6:,.2f} M multiply-adds per image, with")
+    click.echo(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items()))

@@ -1,0 +1,143 @@
+"""Settings as files: ``config.json`` of a run folder, and the YAML of ``--config``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from msgdas.data import DataSet
+from msgdas.errors import InputError
+from msgdas.jobs.settings import Settings, dashed, options
+from msgdas.retrain.recipe import Recipe
+from msgdas.runs import Run, versions
+
+__all__ = ["FORMAT", "begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
+
+FORMAT = 2
+"""Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
+
+Model = TypeVar("Model", bound=Settings)
+PATHS = ("data", "prior")  # kept absolute, so that a run can be resumed from anywhere
+
+
+# ------------------------------------------------------------------------- config.json
+
+
+def run_config(command: str, settings: Settings, data: DataSet, **more: Any) -> dict[str, Any]:
+    """What ``config.json`` holds: the settings, the data set as it was seen, and versions."""
+    seen = {
+        "name": data.name,
+        "classes": data.num_classes,
+        "in_channels": data.channels,
+        "image_size": data.image_size,
+        "train": len(data.train),
+        "val": len(data.val),
+        "test": len(data.test),
+        "streams": data.streams,
+    }
+    found = versions()
+    kept = settings.model_dump() | {"threads": found["threads"]}
+    kept |= {name: os.path.abspath(kept[name]) for name in PATHS if os.path.isdir(kept.get(name) or "")}
+    return {"version": FORMAT, "command": command, "settings": kept, "dataset": seen, "versions": found, **more}
+
+
+def begun(model: type[Model], folder: str | Path, command: str) -> Model:
+    """The settings of the run in ``folder``.
+
+    Raises:
+        InputError: there is no run, it is of another command, or another version of msgdas wrote what this one cannot
+            read.
+    """
+    config = upgraded(Run.open(folder, lock=False))
+    if config.get("command", command) != command:
+        raise InputError(
+            f"run '{folder}' was made by 'msgdas {config['command']}': give that command, or another --out"
+        )
+    settings = config.get("settings")
+    if not isinstance(settings, dict):
+        raise InputError(f"run '{folder}' has no settings in its config.json: start again with another --out")
+    try:
+        return model(**settings)
+    except InputError as error:
+        way_out = f"go on with it by msgdas {_writer(config)}, or start again with another --out"
+        raise InputError(f"run '{folder}' has settings that this version cannot read ({error}): {way_out}") from None
+
+
+def upgraded(run: Run) -> dict[str, Any]:
+    """The run's configuration in today's format.
+
+    Raises:
+        InputError: a newer version wrote it.
+    """
+    config, version = dict(run.config), run.config.get("version", 1)
+    if not isinstance(version, int) or version > FORMAT:
+        raise InputError(
+            f"run '{run.path}' was written by a newer msgdas ({_writer(config)}): its config.json has version "
+            f"{version}, this one reads up to {FORMAT}; update msgdas"
+        )
+    if version == 1 and isinstance(config.get("settings"), dict) and config.get("command") == "train":
+        settings = dict(config["settings"])
+        recipe = {field.name: settings[field.name] for field in fields(Recipe) if field.name in settings}
+        for name in ("rise", "momentum", "nesterov", "clip", "genotype"):
+            settings.pop(name, None)
+        config |= {"settings": settings, "recipe": recipe}
+    return config
+
+
+def _writer(config: Mapping[str, Any]) -> str:
+    found = config.get("versions")
+    return str(found.get("msgdas", "unknown")) if isinstance(found, dict) else "unknown"
+
+
+# ------------------------------------------------------------------------- YAML
+
+
+def to_yaml(settings: Settings) -> str:
+    """The settings as a file for ``--config``; those without a value are left out."""
+    values = {
+        dashed(one.name): getattr(settings, one.name)
+        for one in options(type(settings))
+        if getattr(settings, one.name) is not None
+    }
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
+    """The values in a file, by the names of the model's fields, not yet checked.
+
+    Raises:
+        InputError: the file cannot be read, is no mapping, or names something that is no option.
+    """
+    where = f"--config '{path}'"
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror}") from None
+    except (UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"{where} is no YAML ({' '.join(str(error).split())}): see --print-config") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InputError(f"{where} is no list of 'option: value' lines: see --print-config")
+    aliases = {alias: one.name for one in options(model) for alias in one.aliases}
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        name = str(key).replace("-", "_")
+        name = aliases.get(name, name)
+        if name in ("out", "resume"):
+            raise InputError(f"{where}: give --{name} on the command line, not in the file")
+        if name in values:
+            raise InputError(f"{where} has {dashed(name)!r} twice: leave one out")
+        values[name] = value
+    unknown = {name: None for name in values if name not in model.model_fields}
+    if unknown:
+        try:
+            model(**unknown)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    return values

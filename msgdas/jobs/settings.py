@@ -1,0 +1,446 @@
+"""Settings: every option of the commands, defined once.
+
+A field of `SearchSettings`, `TrainSettings` or `CompareSettings` is an option: its name, type, bounds, default, help.
+The command line, the YAML files of ``--config``, the texts of ``--methods``, ``config.json`` and the table in the
+documentation are made from it. To add one, add a field here, use it, and test its use.
+
+A default of None means that the value depends on the data, the space or the method; the help says how.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from msgdas.errors import InputError
+from msgdas.methods import GRADIENTS, METHODS
+from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
+from msgdas.search.precision import PRECISIONS
+from msgdas.spaces.darts import FORMS
+
+__all__ = [
+    "DATA_HELP",
+    "REQUIRED",
+    "CompareSettings",
+    "DataSettings",
+    "Group",
+    "Machine",
+    "Option",
+    "SearchSettings",
+    "Settings",
+    "TrainSettings",
+    "dashed",
+    "method_options",
+    "options",
+    "own_options",
+]
+
+DATA_HELP = "digits, cifar10, cifar100, svhn, fashion-mnist, imagenet, or a folder of images"
+REQUIRED = "required"
+ASSIGNMENTS = ("rank", "shuffle")
+MOST = 1_000_000  # of whatever is counted: no sensible setting comes near, and a typing error is refused
+LARGEST_SEED = 2**53 - 1  # JSON holds it exactly
+
+
+class Group(str, Enum):
+    """What an option is about. The value is its heading in ``--help``; headings appear in this order."""
+
+    COMPARED = "What to compare"
+    DATA = "Data"
+    WHAT = "What to search"
+    METHOD = "Options of some methods"
+    EVERY_METHOD = "Options of every method"
+    RECIPE = "Training"
+    SIZE = "Length and size"
+    EXECUTION = "Memory and precision"
+    MACHINE = "Machine"
+
+
+def option(
+    default: Any,
+    help: str,
+    group: Group,
+    *,
+    unset: str | None = None,
+    choices: Collection[str] = (),
+    aliases: Sequence[str] = (),
+    bare: bool = False,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A field that is an option.
+
+    Args:
+        unset: what an option without a value means, for the help.
+        choices: the texts that it takes.
+        aliases: further names.
+        bare: of a bool: the option alone means true, and it also takes a value.
+        gt, ge, lt, le: bounds of a number: above, at least, below, at most.
+    """
+    look: dict[str, Any] = {
+        "group": group.name,
+        "unset": unset,
+        "choices": list(choices),
+        "aliases": list(aliases),
+        "bare": bare,
+    }
+    return Field(default, description=help, json_schema_extra=look, gt=gt, ge=ge, lt=lt, le=le)
+
+
+@dataclass(frozen=True)
+class Option:
+    """How an option looks: a field, as the command line and the documentation need it.
+
+    Attributes:
+        type: int, float, bool or str.
+        default: None where it depends on something; ``unset`` then says what it is.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    group: Group
+    unset: str | None
+    choices: tuple[str, ...]
+    aliases: tuple[str, ...]
+    bare: bool
+
+    @property
+    def shown_default(self) -> str | None:
+        """The default in words, or None if nothing needs to be said."""
+        if self.unset is not None:
+            return self.unset
+        return None if self.default is None or self.default is False else str(self.default)
+
+
+class Settings(BaseModel):
+    """Frozen, checked values. A wrong one is an `InputError` of one line that names the option."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+    if not TYPE_CHECKING:  # a type checker sees the fields instead
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise InputError(_line(type(self), error.errors()[0])) from None
+
+    @field_validator("*")
+    @classmethod
+    def _known(cls, value: Any, info: ValidationInfo) -> Any:
+        choices = _option(str(info.field_name), cls.model_fields[str(info.field_name)]).choices
+        if choices and value is not None and value not in choices:
+            raise PydanticCustomError("choice", "{choices}", {"choices": f"use {', '.join(choices)}"})
+        return value
+
+
+# ------------------------------------------------------------- what several commands have
+
+
+class Source(Settings):
+    """The images of a search, a training or a comparison."""
+
+    data: str | None = option(None, DATA_HELP, Group.DATA, unset=REQUIRED)
+    data_dir: str | None = option(
+        None, "folder with the official files of a named data set", Group.DATA, unset="~/.cache/msgdas"
+    )
+    image_size: int | None = option(
+        None, "side of the images in pixels", Group.DATA, unset="the images' own up to 96, else 64", ge=1, le=65_536
+    )
+
+
+class DataSettings(Source):
+    """All about the images. A training takes it over from its search."""
+
+    download: bool = option(False, "download the official files that are missing", Group.DATA)
+    on_bad_image: str = option(
+        "skip", "what to do with an image that cannot be read", Group.DATA, choices=("skip", "stop")
+    )
+    max_memory: float | None = option(
+        None, "GiB for images in memory; if they need more, they are read from disk in every epoch", Group.DATA,
+        unset="half of the free memory", ge=0, le=MOST,
+    )  # fmt: skip
+    workers: int | None = option(
+        None, "processes that read images from disk", Group.DATA, unset="one per CPU, at most 8", ge=0, le=1024
+    )
+    class_weights: str = option("none", "class weights in the loss", Group.DATA, choices=CLASS_WEIGHTS)
+
+
+class Kernels(Settings):
+    """Where and how steps are computed."""
+
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …", Group.MACHINE)
+    native: bool = option(
+        False, "faster steps on a CPU by compiled kernels; needs a C compiler", Group.MACHINE, bare=True
+    )
+
+
+class Machine(Kernels):
+    """What one process does its work with."""
+
+    seed: int = option(0, "random seed", Group.MACHINE, ge=0, le=LARGEST_SEED)
+    threads: int | None = option(None, "CPU threads", Group.MACHINE, unset="all", ge=1, le=4096)
+
+
+class Extent(Settings):
+    """Length of a search and size of its super-net."""
+
+    epochs: int | None = option(
+        None, "epochs of the whole search", Group.SIZE, unset="20; more if there are few images", ge=1, le=MOST
+    )
+    warmup: int | None = option(
+        None, "epochs at the start that train weights only", Group.SIZE, unset="60 % of the epochs", ge=0, le=MOST
+    )
+    batch_size: int = option(64, "images per batch", Group.SIZE, ge=1, le=MOST)
+    images: int | None = option(
+        None, "images in each half of the training part", Group.SIZE, unset="all", ge=1, le=10**9
+    )
+    samples: int | None = option(
+        None, "draw so many sub-graphs at the end, rank them on validation images, keep the best", Group.SIZE,
+        unset="keep the most likely one", ge=1, le=MOST,
+    )  # fmt: skip
+    channels: int | None = option(
+        None, "channels at the super-net's start", Group.SIZE, unset="the space's", ge=1, le=100_000
+    )
+    cells: int | None = option(
+        None, "cells of the super-net, per stage or in total, as the space counts them", Group.SIZE,
+        unset="the space's", aliases=("layers",), ge=1, le=10_000,
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------- a search
+
+
+class SearchSettings(DataSettings, Extent, Machine):
+    """Options of ``msgdas search``.
+
+    Those of `Group.METHOD` are arguments of the functions in `msgdas.methods`; their signatures say which method has
+    which.
+    """
+
+    space: str = option("nasbench201", "search space: see msgdas spaces", Group.WHAT)
+    method: str = option("msgdas", "search method: see msgdas methods", Group.WHAT)
+
+    k: int | None = option(None, "sub-graphs per step (K)", Group.METHOD, unset="msgdas 3, rome 7", ge=1, le=1000)
+    gradient: str | None = option(
+        None, "how the loss reaches the alphas", Group.METHOD,
+        unset="msgdas compare, with k=1 probed; gdas picked", choices=tuple(GRADIENTS),
+    )  # fmt: skip
+    assignment: str | None = option(
+        None, "how picks are assigned to sub-graphs", Group.METHOD, unset="shuffle", choices=ASSIGNMENTS
+    )
+    weight_assignment: str | None = option(
+        None, "the same in weight steps", Group.METHOD, unset="as --assignment", choices=ASSIGNMENTS
+    )
+    normalise: str | None = option(
+        None, "candidates over which gates are normalised", Group.METHOD, unset="remaining",
+        choices=("remaining", "picks", "all"),
+    )  # fmt: skip
+    guidance: float | None = option(
+        None, "weight of the distillation from the super-net", Group.METHOD, unset="0, off", ge=0, le=1000
+    )
+    temperature: float | None = option(None, "temperature of the distillation", Group.METHOD, unset="1", gt=0, le=1000)
+
+    drop: float | None = option(
+        None, "probability p of DropBlock-Identity at the start; it falls to 0", Group.EVERY_METHOD,
+        unset="msgdas 0.5, others 0", ge=0, le=0.9,
+    )  # fmt: skip
+    drop_in_alpha_steps: bool | None = option(
+        None, "apply DropBlock-Identity in alpha steps, too", Group.EVERY_METHOD, unset="msgdas true, others false"
+    )
+    alpha_lr: float | None = option(
+        None, "learning rate of the alphas", Group.EVERY_METHOD, unset="the method's", gt=0, le=1000
+    )
+    weight_lr: float | None = option(
+        None, "learning rate of the weights at the start", Group.EVERY_METHOD, unset="0.05", gt=0, le=1000
+    )
+    cost_weight: float | None = option(
+        None, "weight of the expected multiply-adds in the loss of the alphas", Group.EVERY_METHOD, unset="0, off",
+        ge=0, le=MOST,
+    )  # fmt: skip
+    prior: str | None = option(
+        None, "run folder of an earlier search: the alphas start at its result", Group.EVERY_METHOD
+    )
+    trust: float = option(
+        0.6, "share of the prior in the first probabilities; the rest is uniform", Group.EVERY_METHOD, ge=0, lt=1
+    )
+
+    micro_batches: int | None = option(
+        None, "split each batch into so many parts, run one after another: less memory", Group.EXECUTION, unset="1",
+        ge=1, le=MOST,
+    )  # fmt: skip
+    precision: str | None = option(
+        None, "bfloat16 and float16 save memory on a GPU", Group.EXECUTION, unset="float32",
+        choices=tuple(PRECISIONS),
+    )  # fmt: skip
+    recompute: bool | None = option(
+        None, "recompute operations in the backward pass: less memory, more time", Group.EXECUTION, unset="false",
+        bare=True,
+    )  # fmt: skip
+
+
+def own_options(method: str) -> list[str]:
+    """Names of the settings that are arguments of this method's function.
+
+    Raises:
+        InputError: the method is not known.
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is not known: use {', '.join(METHODS)}")
+    taken = inspect.signature(METHODS[method]).parameters
+    return [one.name for one in options(SearchSettings) if one.group is Group.METHOD and one.name in taken]
+
+
+def method_options(method: str) -> list[str]:
+    """Names of the settings that may differ from method to method in a comparison: what ``--methods`` takes."""
+    own = own_options(method)
+    shared = (Group.EVERY_METHOD, Group.EXECUTION, Group.SIZE)
+    return [one.name for one in options(SearchSettings) if one.group in shared or one.name in own]
+
+
+# -------------------------------------------------------------------------- a training
+
+
+def _by_recipe(name: str) -> str:
+    return ", ".join(f"{recipe} {getattr(numbers, name):g}" for recipe, numbers in RECIPES.items())
+
+
+class TrainSettings(DataSettings, Machine):
+    """Options of ``msgdas train``. Numbers of the recipe that are None are the recipe's own."""
+
+    recipe: str = option("short", "sets the numbers below that are not given", Group.RECIPE, choices=tuple(RECIPES))
+    epochs: int | None = option(None, "epochs", Group.RECIPE, unset=_by_recipe("epochs"), ge=1, le=MOST)
+    batch_size: int | None = option(
+        None, "images per batch", Group.RECIPE, unset=_by_recipe("batch_size"), ge=1, le=MOST
+    )
+    lr: float | None = option(None, "peak learning rate", Group.RECIPE, unset=_by_recipe("lr"), gt=0, le=1000)
+    weight_decay: float | None = option(
+        None, "weight decay", Group.RECIPE, unset=_by_recipe("weight_decay"), ge=0, le=1000
+    )
+    label_smoothing: float | None = option(
+        None, "label smoothing", Group.RECIPE, unset=_by_recipe("label_smoothing"), ge=0, le=1
+    )
+    cutout: float | None = option(
+        None, "side of the cutout as a fraction of the image's", Group.RECIPE, unset=_by_recipe("cutout"), ge=0, le=1
+    )
+    auxiliary: float | None = option(
+        None, "weight of the auxiliary head's loss", Group.RECIPE, unset=_by_recipe("auxiliary"), ge=0, le=1000
+    )
+    drop_path: float | None = option(
+        None, "probability of dropping a path in the last epoch", Group.RECIPE, unset=_by_recipe("drop_path"),
+        ge=0, lt=1,
+    )  # fmt: skip
+    channels: int | None = option(
+        None, "channels at the network's start", Group.SIZE, unset="the space's", ge=1, le=100_000
+    )
+    cells: int | None = option(
+        None, "cells of the network, per stage or in total, as the space counts them", Group.SIZE,
+        unset="the space's", aliases=("layers",), ge=1, le=10_000,
+    )  # fmt: skip
+    network: str | None = option(
+        None, "form of a network of the space darts", Group.SIZE, unset="by the image size", choices=FORMS
+    )
+    compile: bool = option(
+        False, "use torch.compile: minutes before the first step, then faster steps on some machines", Group.MACHINE
+    )
+
+
+# -------------------------------------------------------------------------- a comparison
+
+
+class CompareSettings(Source, Extent, Kernels):
+    """Options of ``msgdas bench SPACE``. What it shares with `SearchSettings` goes to every search."""
+
+    space: str | None = option(None, "search space: see msgdas spaces", Group.COMPARED)
+    methods: str = option("msgdas,gdas,darts,random", "METHOD[:option=value…],…", Group.COMPARED)
+    seeds: str = option("0-2", "3, 0-3 or 0,2,5", Group.COMPARED)
+    table: str | None = option(
+        None, "file or folder with the accuracy of each genotype, trained by itself", Group.COMPARED, unset="none"
+    )
+    column: str | None = option(
+        None, "the table's column of accuracies; of NATS-Bench files, the data set", Group.COMPARED,
+        unset="the first that is known",
+    )  # fmt: skip
+    reference: str | None = option(None, "genotype to compare with; needs --table", Group.COMPARED)
+    jobs: int = option(1, "searches at a time", Group.MACHINE, ge=1, le=1024)
+    threads: int = option(1, "CPU threads of each search", Group.MACHINE, ge=1, le=4096)
+
+
+# -------------------------------------------------------------------------- as options
+
+
+def options(model: type[Settings]) -> list[Option]:
+    """The options of a model, by group."""
+    found = [_option(name, field) for name, field in model.model_fields.items()]
+    return sorted(found, key=lambda one: list(Group).index(one.group))
+
+
+def dashed(name: str) -> str:
+    """A name as the command line has it."""
+    return name.replace("_", "-")
+
+
+def _option(name: str, field: FieldInfo) -> Option:
+    look: dict[str, Any] = field.json_schema_extra  # type: ignore[assignment]
+    types = [t for t in get_args(field.annotation) or (field.annotation,) if t is not NoneType]
+    return Option(
+        name,
+        types[0],
+        field.default,
+        field.description or "",
+        Group[look["group"]],
+        look["unset"],
+        tuple(look["choices"]),
+        tuple(look["aliases"]),
+        look["bare"],
+    )
+
+
+# -------------------------------------------------------------------------- errors
+
+
+def _line(model: type[Settings], error: ErrorDetails) -> str:
+    """One error as a line: the option, its value, the way out."""
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(dashed(name), map(dashed, model.model_fields), n=1)
+        return f"option {dashed(name)!r} is not known: " + (f"did you mean {near[0]!r}?" if near else "see --help")
+    return f"--{dashed(name)} {error['input']}: {_way_out(model.model_fields[name], error)}"
+
+
+def _way_out(field: FieldInfo, error: ErrorDetails) -> str:
+    if error["type"] == "choice":
+        return error["msg"]
+    kind = _option("", field).type
+    if kind not in (int, float):
+        return "use true or false" if kind is bool else "use a text"
+    bounds = {name: value for m in field.metadata for name, value in _bounds(m)}
+    low = f"{bounds['ge']:,}" if "ge" in bounds else f"a number above {bounds['gt']:,}"
+    high = bounds.get("le", bounds.get("lt", math.inf))
+    if high <= 1 and "ge" in bounds:
+        return f"use {low} to {high:,}" if "le" in bounds else f"use {low} or more, below {high:,}"
+    if error["type"] in ("less_than_equal", "less_than"):
+        return f"use at most {high:,}"
+    whole = "a whole number, " if error["type"].startswith("int_") else ""
+    return f"use {whole}{low} or more" if "ge" in bounds else f"use {low}"
+
+
+def _bounds(metadata: Any) -> Iterator[tuple[str, float]]:
+    """The bounds in a field's metadata (`annotated_types.Gt` and so on)."""
+    for name in ("gt", "ge", "lt", "le"):
+        if (value := getattr(metadata, name, None)) is not None:
+            yield name, value

@@ -1,0 +1,35 @@
+"""A cell as a graph: nodes, and an operation on every edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CellGraph"]
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """A directed graph with an operation on every edge.
+
+    Attributes:
+        name: the cell's, such as ``"normal"``.
+        nodes: names in the order of computation, inputs first.
+        edges: ``(from node, to node, operation label)``. Two edges may join the same two nodes. The labels ``""`` and
+            ``"concat"`` are wires without an operation.
+
+    Raises:
+        ValueError: a node is named twice, or an edge names a node that is not in ``nodes``.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    edges: tuple[tuple[str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        twice = sorted({node for node in self.nodes if self.nodes.count(node) > 1})
+        if twice:
+            raise ValueError(f"cell {self.name!r} names node {twice[0]!r} twice")
+        for source, target, label in self.edges:
+            for node in (source, target):
+                if node not in self.nodes:
+                    raise ValueError(f"cell {self.name!r}: edge {label!r} touches {node!r}, not one of its nodes")
