@@ -18,7 +18,7 @@ from rich.console import Console
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.setups import Method, Plain, Setting, batch, plain_networks, search_of, supernet
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.retrain.compiled import compiled
 
 RESULTS = Path(__file__).parent / "results" / "compiled.csv"

@@ -25,7 +25,7 @@ from msgdas.bench.memory import peak
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import in_turn
 from msgdas.bench.setups import Method, Setting
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_blocks
 
 RESULTS = Path(__file__).parent / "results" / "heap.csv"

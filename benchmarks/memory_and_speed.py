@@ -26,7 +26,7 @@ from msgdas.bench.speed import Round
 from msgdas.bench.setups import Method, Setting, supernet
 from msgdas.choice import choices
 from msgdas.errors import InputError
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
 
 KS = (1, 2, 3, 4)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.speed import CLOCKS
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import native, use_native
 from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.fast.dense import DenseConv2d

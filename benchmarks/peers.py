@@ -35,7 +35,7 @@ from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.setups import CLASSES, LR, Method, Setting, batch, search_of
 from msgdas.errors import InputError
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
 from msgdas.search.search import Batch, Search
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS

@@ -8,7 +8,7 @@ from msgdas.derive import derive
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
 from msgdas.retrain import Recipe, load, retrain
 from msgdas.search.loop import fit

@@ -27,8 +27,8 @@ def pytest_collectstart() -> None:
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Compiled kernels in use, for maps of any size; not where a test passes False."""
     use = getattr(request, "param", True)
-    if use and None in (shutil.which("cc"), shutil.which("c++")):
-        pytest.skip("no compiler of C and C++: kernels cannot be compiled here")
+    if use and shutil.which("cc") is None:
+        pytest.skip("no C compiler: kernels cannot be compiled here")
     monkeypatch.setattr(fused, "SIZE", 1)
     monkeypatch.setattr(pool, "SIZE", 1)
     monkeypatch.setattr(dense, "PIXELS", 1)

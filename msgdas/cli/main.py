@@ -30,7 +30,7 @@ from msgdas.data.check import check_folder, describe
 from msgdas.cost import count
 from msgdas.errors import InputError
 from msgdas.jobs.resolve import find_device, find_genotype, free_folder
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.methods import GRADIENTS, METHODS
 from msgdas.fast.native import use_native
 from msgdas.search.precision import PRECISIONS

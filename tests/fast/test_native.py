@@ -1,8 +1,6 @@
-"""Compiled kernels: what they compute is what PyTorch's operations do, and who lacks a compiler is told."""
+"""The compiled kernels compute what PyTorch's operations do."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 import torch
@@ -14,10 +12,10 @@ from msgdas.alphas import Alphas
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.methods import darts, gdas
-from msgdas.fast.native import _blocks, _kernels, native, use_native
 from msgdas.fast import fused
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.fast.native import _kernels, native, use_native
+from msgdas.methods import darts, gdas
 from msgdas.runs import Run
 from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
@@ -127,33 +125,12 @@ def test_a_search_repeats_bit_for_bit(method):
 # ------------------------------------------------------------------ the compiler
 
 
-@pytest.mark.parametrize(
-    ("compiler", "said"), [("no-such-compiler", "No such file"), ("false", "failed on kernels.c: ")]
-)
-def test_without_a_compiler_there_is_one_line(compiler, said, monkeypatch):
+def test_without_a_compiler_they_stay_off(monkeypatch):
     use_native(False)
-    monkeypatch.setattr(msgdas.fast.native, "_kernels", _kernels.__wrapped__)  # nothing is kept
-    monkeypatch.setenv("CC", compiler)
-    with pytest.raises(InputError, match=compiler) as error:
+    monkeypatch.setattr(msgdas.fast.native, "_kernels", _kernels.__wrapped__)  # nothing is loaded yet
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler"):
         use_native()
-    assert said in str(error.value)
-    assert "leave --native out" in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not native()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing of C++ is compiled")
-def test_a_compiler_of_c_alone_is_one_line_too(tmp_path, monkeypatch):
-    """As gcc is without g++; the kernels are not in use then either."""
-    use_native(False)
-    of_c = tmp_path / "cc"
-    of_c.write_text('#!/bin/sh\ncase "$*" in *blocks.cpp*) echo no cc1plus >&2; exit 1;; esac\nexec cc "$@"\n')
-    of_c.chmod(0o755)
-    monkeypatch.setattr(msgdas.fast.native, "_blocks", _blocks.__wrapped__)
-    monkeypatch.setenv("CC", str(of_c))
-    with pytest.raises(InputError, match=r"failed on blocks\.cpp: no cc1plus; install gcc and g") as error:
-        use_native()
-    assert "\n" not in str(error.value)
     assert not native()
 
 
