@@ -30,7 +30,7 @@ def measure(setting: Setting, rounds: int) -> Iterator[Row]:
     torch.manual_seed(setting.seed)
     net, data = supernet(setting), batch(setting)
     search = search_of(Method("random", "random"), setting, net)
-    _, (kept,) = plain_networks(search, search.sampler, net)
+    _, (kept,) = plain_networks(search, search.method.sampler, net)
     plain, faster = Plain(net, kept), Plain(net, kept)
     faster.forward = compiled(faster.net)
     start = time.perf_counter()

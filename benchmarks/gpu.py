@@ -74,7 +74,7 @@ class Subject:
 def plain_step(setting: Setting) -> Callable[[], None]:
     """A training step of the network of a random sub-graph."""
     search = setups.search_of(Method("random", "random"), setting)
-    net, (kept,) = setups.plain_networks(search, search.sampler, search.net)
+    net, (kept,) = setups.plain_networks(search, search.method.sampler, search.net)
     plain, batch = Plain(net, kept), setups.batch(setting)
     return lambda: plain.step(batch)
 
@@ -157,7 +157,7 @@ def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
     subject = Subject(setting, Method("darts", "darts"))
     net, (x, labels) = subject.search.net, subject.train
     weights = [p for p in net.parameters() if p.requires_grad]
-    leaves, _ = cut(subject.search.draw(subject.search.sampler))
+    leaves, _ = cut(subject.search.draw())
 
     def work() -> None:
         for weight in weights:

@@ -47,7 +47,8 @@ def trained(options: argparse.Namespace) -> tuple[Search, list[Batch]]:
         in_channels=data.channels,
         image_size=data.image_size,
     )
-    search = methods.msgdas(net, k=3, warmup=1.0, seed=options.seed, drop=0.0).to("cpu")
+    method = replace(methods.msgdas(k=3), warmup=1.0, drop=0.0)
+    search = Search(net, method, execution=Execution(memory_format=torch.channels_last), seed=options.seed)
     half, _ = data.halves(options.seed, options.images)
     batches = Batches(half, 64, mean=data.mean, std=data.std, augment=data.augment, seed=options.seed)
     search.steps = options.epochs * len(batches)

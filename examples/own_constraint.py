@@ -7,6 +7,7 @@ python examples/own_constraint.py
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ def search(limit: float | None) -> None:
     net = network()
     macs = candidate_macs(net, in_channels=1, image_size=8)
     penalties: Sequence[Penalty] = [] if limit is None else [at_most(limit, macs)]
-    job = msgdas.methods.msgdas(net, k=2, alpha_lr=0.1, penalties=penalties)
+    method = replace(msgdas.methods.msgdas(k=2), alpha_lr=0.1, penalties=penalties)
+    job = msgdas.Search(net, method)
     genotype = msgdas.fit(job, msgdas.load_data("digits"), epochs=6)
     kept = genotype.decisions()
     total = sum(float(macs[name][job.alphas.labels[name].index(kept[name][0])]) for name in macs)

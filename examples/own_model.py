@@ -46,7 +46,7 @@ def main() -> None:
     torch.manual_seed(0)
     data = msgdas.load_data("digits")
     net = SmallNet()
-    search = msgdas.methods.msgdas(net, k=2)
+    search = msgdas.Search(net, msgdas.methods.msgdas(k=2))
     genotype = msgdas.fit(search, data, epochs=8)
     print(f"found: {genotype}")
 

@@ -54,7 +54,7 @@ def batches(seed: int, size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
 
 def main() -> None:
     torch.manual_seed(0)
-    search = msgdas.methods.msgdas(network(), k=2, steps=200)
+    search = msgdas.Search(network(), msgdas.methods.msgdas(k=2), steps=200)
     train, valid = batches(seed=1), batches(seed=2)
     for _ in range(search.steps):
         search.step(next(train), next(valid))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from msgdas import Alphas, Gate, Search, SubGraph
+from msgdas import Alphas, Gate, Method, Search, SubGraph
 from msgdas.search.gradients import probed
 from msgdas.spaces import toy
 
@@ -40,7 +40,8 @@ class EpsilonGreedy:
 def main() -> None:
     torch.manual_seed(0)
     net, answer, weight = toy.problem(seed=0)
-    search = Search(net, EpsilonGreedy(), hypergradient=probed, warmup=0.4, alpha_lr=0.03, steps=500)
+    method = Method(EpsilonGreedy(), hypergradient=probed, warmup=0.4, alpha_lr=0.03)
+    search = Search(net, method, steps=500)
     train, valid = toy.batches(answer, weight, seed=1), toy.batches(answer, weight, seed=2)
     for _ in range(search.steps):
         search.step(next(train), next(valid))

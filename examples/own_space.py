@@ -49,7 +49,7 @@ def network(genotype: msgdas.Genotype, **sizes: int) -> nn.Module:
 def main() -> None:
     torch.manual_seed(0)
     data = msgdas.load_data("digits")
-    search = msgdas.methods.msgdas(supernet(), k=2)
+    search = msgdas.Search(supernet(), msgdas.methods.msgdas(k=2))
     genotype = msgdas.fit(search, data, epochs=6)
     print(f"found: {genotype}")
 

@@ -11,16 +11,20 @@ from msgdas.genotype import Genotype
 from msgdas.fast.heap import keep_freed_memory
 from msgdas.fast.native import use_native
 from msgdas.retrain import Recipe, load, retrain
+from msgdas.search.execution import Execution
 from msgdas.search.loop import fit
+from msgdas.search.method import Method
 from msgdas.search.search import Search
 from msgdas.subgraph import Gate, SubGraph, cut, select
 
 __all__ = [
     "Alphas",
     "Choice",
+    "Execution",
     "Gate",
     "Genotype",
     "InputError",
+    "Method",
     "MixedInput",
     "MixedOp",
     "Recipe",

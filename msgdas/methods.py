@@ -1,30 +1,36 @@
-"""Every method as a combination of parts."""
+"""Every published method as a short function that returns a `Method`.
+
+An argument is what no single field of `Method` says. Everything else is changed with `dataclasses.replace`:
+
+    >>> from dataclasses import replace
+    >>> import msgdas
+    >>> method = replace(msgdas.methods.msgdas(k=3), warmup=0.2, tau=1.0)
+    >>> search = msgdas.Search(net, method, seed=0)
+
+Some methods need a super-net built for them: ``space.supernet(**method.supernet)``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
-from torch import nn
-
-from msgdas.choice import choices
 from msgdas.errors import InputError
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
 from msgdas.search.comparing import Exchange, compare, ranked, refuse_one
 from msgdas.search.early_stop import CurvatureStop, EarlyStop
 from msgdas.search.gradients import Hypergradient, added, first_order, probed
 from msgdas.search.guidance import SuperNetGuidance
-from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
+from msgdas.search.method import Method
+from msgdas.search.optimizers import SGD, Adam
 from msgdas.search.penalties import DirichletKL, keep_unsampled
 from msgdas.search.schedules import Schedule, linear
-from msgdas.search.search import Penalty, Search
 from msgdas.search.unrolled import Unrolled
 
 __all__ = [
     "GRADIENTS",
     "METHODS",
-    "SUPERNETS",
     "darts",
     "darts_2nd",
     "drnas",
@@ -46,10 +52,10 @@ GRADIENTS: dict[str, Hypergradient] = {
     "ranked": ranked,
     "exchange": Exchange(),
 }
+"""Hypergradients by name: through the gates (`msgdas.search.gradients`), or from losses (`msgdas.search.comparing`)."""
 
 
 def msgdas(
-    net: nn.Module,
     *,
     k: int | None = None,
     gradient: Literal["exchange", "ranked", "compare", "probed", "picked", "added"] | None = None,
@@ -57,189 +63,152 @@ def msgdas(
     weight_assignment: Literal["rank", "shuffle"] | None = None,
     normalise: Literal["remaining", "picks", "all"] = "remaining",
     reuse: bool = False,
-    warmup: float = 0.6,
-    drop: float | Schedule = linear(0.5, 0.0),
-    drop_in_alpha_steps: bool = True,
     guidance: float | Schedule = 0.0,
     temperature: float = 1.0,
     guide_alpha_steps: bool = False,
-    tau: float | Schedule = linear(10.0, 0.1),
-    alpha_lr: float | Schedule = 0.03,
-    **settings: Any,
-) -> Search:
+) -> Method:
     """K exclusive sub-graphs, DropBlock-Identity, super-net guidance.
 
-    MSG-DAS (Tan et al. 2021, arXiv:2107.04324).
+    MSG-DAS (Tan et al. 2021, arXiv:2107.04324). The paper leaves some settings open; docs/msgdas.md explains their
+    defaults. ``alpha_lr`` is set for a short search: use 3e-4 to 3e-3 for 50 epochs and more.
 
-    The paper fixes the parts; what it leaves open are arguments. docs/msgdas.md says where their defaults come from.
+    Example:
+        >>> search = Search(net, msgdas(k=3), steps=1000)
 
     Args:
-        k: number of sub-graphs K: the dial between cost and search quality; default: 3, or as many as the smallest
-            choice has candidates.
-        gradient: of the alphas; default ``"compare"``, with K = 1 ``"probed"``. ``"ranked"`` goes with the assignment
-            ``"rank"``.
+        k: number of sub-graphs K, which trades cost for search quality. None: 3, or as many as the smallest choice has
+            candidates.
+        gradient: hypergradient, one of `GRADIENTS`. None: ``"compare"``, or ``"probed"`` with K = 1. Use ``"ranked"``
+            with the assignment ``"rank"``.
         assignment, normalise, reuse: see `GumbelTopK`.
-        weight_assignment: of the weight steps; default: the same.
-        warmup: fraction of the steps that train weights only, with uniform exclusive sub-graphs.
-        drop: p of DropBlock-Identity in weight steps.
-        drop_in_alpha_steps: and in alpha steps. A super-net that has learned little likes skip connections best, since
-            they need not learn; on by default since without it they won where we measured.
-        guidance: weight λ of the super-net's distillation loss after warm-up; 0: none. The paper has it; off by default
-            since in our short searches a teacher that knows less than its pupils made the result worse.
-        temperature: of the distillation.
-        guide_alpha_steps: also guide the losses of the alpha steps.
-        tau: temperature of the straight-through gates, which the comparing gradients do not look at.
-        alpha_lr: learning rate of the alphas, for a short search; 3e-4 … 3e-3 for 50 epochs and more.
-        settings: everything else that `Search` takes.
+        weight_assignment: assignment in weight steps; None: the same.
+        guidance: weight λ of the distillation loss from the super-net after the warm-up; 0: none. The paper uses it;
+            it is off by default because in short searches the teacher knows less than its pupils.
+        temperature: temperature of the distillation.
+        guide_alpha_steps: guide the alpha steps too.
+
+    Raises:
+        InputError: an argument is out of range, or the gradient does not fit K.
     """
-    teacher = SuperNetGuidance(guidance, temperature, alpha_step=guide_alpha_steps) if guidance != 0 else None
-    if k is None:
-        k = min(3, *(len(same[0].labels) for same in choices(net).values()))
-    gradient = gradient or ("compare" if k > 1 else "probed")
-    if gradient in ("compare", "ranked", "exchange"):
+    if k is not None and gradient in ("compare", "ranked", "exchange"):
         refuse_one(k, gradient)
-    sampler = GumbelTopK(k, assignment, normalise, reuse)
-    parts: dict[str, Any] = {
-        "weight_sampler": GumbelTopK(k, weight_assignment or assignment, normalise, reuse),
-        "hypergradient": _gradient(gradient),
-        "guidance": teacher,
-        "warmup": warmup,
-        "drop": drop,
-        "drop_in_alpha_steps": drop_in_alpha_steps,
-        "tau": tau,
-    }
-    return Search(net, sampler, alpha_lr=alpha_lr, **(parts | settings))
+    return Method(
+        GumbelTopK(k, assignment, normalise, reuse),
+        weight_sampler=GumbelTopK(k, weight_assignment or assignment, normalise, reuse),
+        hypergradient=None if gradient is None else _gradient(gradient),
+        guidance=SuperNetGuidance(guidance, temperature, alpha_step=guide_alpha_steps) if guidance != 0 else None,
+        warmup=0.6,
+        drop=linear(0.5, 0.0),
+        drop_in_alpha_steps=True,  # else the untrained super-net prefers skip connections, which need not learn
+        tau=linear(10.0, 0.1),
+        alpha_lr=0.03,
+    )
 
 
-def gdas(
-    net: nn.Module,
-    *,
-    gradient: Literal["picked", "added", "probed"] = "picked",
-    tau: float | Schedule = linear(10.0, 0.1),
-    **settings: Any,
-) -> Search:
+def gdas(*, gradient: Literal["picked", "added", "probed"] = "picked") -> Method:
     """One Gumbel-softmax path, gradient through the picked gate.
 
     GDAS (Dong & Yang 2019, arXiv:1910.04465, eq. 6 and 7).
 
     Args:
-        gradient: of the gates: that of the ``"picked"`` candidate alone; or, as in GDAS's public code, with the zero
-            weights of the others ``"added"`` to the output; or ``"probed"``.
-        tau: temperature of the gates.
-        settings: everything else that `Search` takes.
+        gradient: ``"picked"``: only the gate of the candidate that ran has a gradient. ``"added"``: the zero weights of
+            the others are added to the output, as in GDAS's public code. ``"probed"``: all gates have their exact
+            straight-through gradient.
     """
-    return Search(net, GumbelTopK(k=1), **({"hypergradient": _gradient(gradient), "tau": tau} | settings))
+    return Method(GumbelTopK(k=1), hypergradient=_gradient(gradient), tau=linear(10.0, 0.1))
 
 
-def darts(net: nn.Module, **settings: Any) -> Search:
+def darts() -> Method:
     """Every candidate runs, weighted by softmax(a); first order.
 
     DARTS (Liu et al. 2019, arXiv:1806.09055), ξ = 0.
     """
-    return Search(net, Softmax(), **({"hypergradient": first_order} | settings))
+    return Method(Softmax(), hypergradient=first_order)
 
 
-def darts_2nd(net: nn.Module, *, momentum: bool = True, weight_decay: bool = True, **settings: Any) -> Search:
+def darts_2nd(*, momentum: bool = True, weight_decay: bool = True) -> Method:
     """DARTS of second order: alphas see the next step of the weights.
 
-    DARTS (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8), ξ the weights' learning rate.
+    DARTS (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8); ξ is the learning rate of the weights.
 
     Args:
-        momentum, weight_decay: whether the virtual step has them.
-        settings: everything else that `Search` takes.
+        momentum, weight_decay: include the weight optimizer's in the virtual step.
     """
-    return Search(net, Softmax(), **({"hypergradient": Unrolled(momentum, weight_decay)} | settings))
+    return Method(Softmax(), hypergradient=Unrolled(momentum, weight_decay))
 
 
-def proxylessnas(net: nn.Module, **settings: Any) -> Search:
+def proxylessnas() -> Method:
     """Binary gates over two paths for alphas, single paths for weights.
 
-    ProxylessNAS (Cai et al. 2019, arXiv:1812.00332), by gradients. The paper's penalty on the expected cost is
-    ``penalties=[ExpectedCost(costs)]``.
+    ProxylessNAS (Cai et al. 2019, arXiv:1812.00332), trained by gradients. The paper's penalty on the expected cost is
+    ``replace(proxylessnas(), penalties=[ExpectedCost(costs)])``.
     """
-    parts: dict[str, Any] = {
-        "weight_sampler": SinglePath(),
-        "hypergradient": first_order,
-        # momentum would move what was not sampled
-        "alpha_optimizer": partial(default_alpha_optimizer, betas=(0.0, 0.999)),
-        "after_alpha_step": keep_unsampled,
-    }
-    return Search(net, BinaryGates(), **(parts | settings))
+    return Method(
+        BinaryGates(),
+        weight_sampler=SinglePath(),
+        hypergradient=first_order,
+        alpha_optimizer=Adam(betas=(0.0, 0.999)),  # momentum would move candidates that were not sampled
+        after_alpha_step=keep_unsampled,
+    )
 
 
-def snas(net: nn.Module, *, tau: float | Schedule = linear(5.0, 0.1), **settings: Any) -> Search:
+def snas() -> Method:
     """Every candidate runs, weighted by Gumbel-softmax; one level.
 
-    SNAS (Xie et al. 2019, arXiv:1812.09926): alphas and weights learn from the same batch, by one pass. Its resource
-    constraint is ``penalties=[ExpectedCost(costs)]``.
-
-    Args:
-        tau: temperature of the relaxation.
-        settings: everything else that `Search` takes.
+    SNAS (Xie et al. 2019, arXiv:1812.09926): weights and alphas learn from the same batch, in one pass. Its resource
+    constraint is ``replace(snas(), penalties=[ExpectedCost(costs)])``.
     """
-    return Search(net, GumbelSoftmax(), **({"hypergradient": None, "joint": True, "tau": tau} | settings))
+    return Method(GumbelSoftmax(), learning="joint", tau=linear(5.0, 0.1))
 
 
-def pc_darts(net: nn.Module, **settings: Any) -> Search:
+def pc_darts() -> Method:
     """DARTS on a part of the channels, with weighted incoming edges.
 
-    PC-DARTS (Xu et al. 2020, arXiv:1907.05737): all of it is in the super-net, which is built with ``partial=4`` and,
-    where nodes choose their inputs, ``searched_edges=True``.
+    PC-DARTS (Xu et al. 2020, arXiv:1907.05737). The method is all in the super-net: a quarter of the channels passes
+    through the mixed operations (``partial=4``), and where nodes choose their inputs, edges have alphas too
+    (``searched_edges=True``).
     """
-    return darts(net, **settings)
+    return replace(darts(), supernet={"partial": 4, "searched_edges": True})
 
 
-def r_darts(
-    net: nn.Module,
-    *,
-    weight_decay: float = 27e-4,
-    early_stop: EarlyStop | None = CurvatureStop(),
-    **settings: Any,
-) -> Search:
+def r_darts(*, weight_decay: float = 27e-4, early_stop: EarlyStop | None = CurvatureStop()) -> Method:
     """DARTS with strong weight decay that stops when it gets sharp.
 
     R-DARTS (L2) and DARTS-ES (Zela et al. 2020, arXiv:1909.09656).
 
     Args:
-        weight_decay: of the weights; the paper searches with 3, 9, 27 and 81 times 1e-4.
-        early_stop: rule that ends the search; None: it goes on to its end.
-        settings: everything else that `Search` takes.
+        weight_decay: weight decay of the network's weights; the paper uses 3, 9, 27 and 81 times 1e-4.
+        early_stop: rule that ends the search; None: never.
     """
-    optimizer = partial(default_weight_optimizer, weight_decay=weight_decay)
-    return darts(net, **({"weight_optimizer": optimizer, "early_stop": early_stop} | settings))
+    return replace(darts(), weight_optimizer=SGD(weight_decay=weight_decay), early_stop=early_stop)
 
 
-def drnas(net: nn.Module, *, kl_weight: float = 1e-3, penalties: Sequence[Penalty] = (), **settings: Any) -> Search:
+def drnas(*, kl_weight: float = 1e-3) -> Method:
     """Every candidate runs, its weight drawn from a learned Dirichlet.
 
     DrNAS (Chen et al. 2021, arXiv:2006.10355), without its progressive pruning.
 
     Args:
-        kl_weight: of the divergence from the uniform Dirichlet.
-        penalties: besides that.
-        settings: everything else that `Search` takes.
+        kl_weight: weight of the divergence from the uniform Dirichlet.
     """
-    parts: dict[str, Any] = {"hypergradient": first_order, "penalties": [DirichletKL(kl_weight), *penalties]}
-    return Search(net, Dirichlet(), **(parts | settings))
+    return Method(Dirichlet(), hypergradient=first_order, penalties=[DirichletKL(kl_weight)])
 
 
-def rome(net: nn.Module, *, k: int = 7, tau: float | Schedule = linear(10.0, 0.1), **settings: Any) -> Search:
+def rome(*, k: int = 7) -> Method:
     """K independent paths that draw their topology too.
 
-    ROME (Wang et al. 2020, arXiv:2011.11233): two incoming edges a node by Gumbel-Top2, where the super-net is built
-    with ``searched_edges=True``.
+    ROME (Wang et al. 2020, arXiv:2011.11233): two incoming edges per node by Gumbel-Top2, in a super-net built with
+    ``searched_edges=True``.
 
     Args:
-        k: sub-graphs of a step, whose gradients are averaged.
-        tau: temperature of the gates.
-        settings: everything else that `Search` takes.
+        k: number of sub-graphs per step, whose gradients are averaged.
     """
-    return Search(net, Topology(k), **({"hypergradient": first_order, "tau": tau} | settings))
+    return Method(Topology(k), hypergradient=first_order, tau=linear(10.0, 0.1), supernet={"searched_edges": True})
 
 
-def random(net: nn.Module, **settings: Any) -> Search:
+def random() -> Method:
     """A random architecture; uniform single paths train the weights."""
-    return Search(net, SinglePath(uniform=True), **({"hypergradient": None} | settings))
+    return Method(SinglePath(uniform=True), learning="none")
 
 
 def _gradient(name: str) -> Hypergradient:
@@ -248,7 +217,7 @@ def _gradient(name: str) -> Hypergradient:
     return GRADIENTS[name]
 
 
-METHODS: dict[str, Callable[..., Search]] = {
+METHODS: dict[str, Callable[..., Method]] = {
     "msgdas": msgdas,
     "gdas": gdas,
     "proxylessnas": proxylessnas,
@@ -261,9 +230,4 @@ METHODS: dict[str, Callable[..., Search]] = {
     "rome": rome,
     "random": random,
 }
-
-SUPERNETS: dict[str, dict[str, Any]] = {
-    "pc-darts": {"partial": 4, "searched_edges": True},
-    "rome": {"searched_edges": True},
-}
-"""What a method asks of the super-net, where its space can do it."""
+"""The methods by their names on the command line. Each function needs no argument."""

@@ -24,6 +24,7 @@ from msgdas.bench.setups import Method, Plain, Setting, batch, genotype_of, rewo
 from msgdas.errors import InputError
 from msgdas.fast.native import use_native
 from msgdas.samplers import Sampler, SinglePath
+from msgdas.search.method import Method as SearchMethod
 from msgdas.search.search import Batch
 from msgdas.subgraph import SubGraph
 
@@ -104,6 +105,12 @@ class _OneByOne:
         return [one]
 
 
+def one_by_one_of(method: SearchMethod) -> SearchMethod:
+    """The method, complete for its network, with one of its sub-graphs a step."""
+    assert method.weight_sampler is not None
+    return replace(method, sampler=_OneByOne(method.sampler), weight_sampler=_OneByOne(method.weight_sampler))
+
+
 def _plain_steps(setting: Setting) -> list[Step]:
     net = supernet(setting)
     alphas, generator = Alphas.of(net, init=0.0), torch.Generator().manual_seed(setting.seed)
@@ -125,11 +132,11 @@ def _steps(method: Method, setting: Setting) -> list[Step]:
         search.done = 0
 
     with rewound(search), torch.no_grad():
-        drawn = search.draw(search.sampler)
+        drawn = search.draw()
     if any(len(gate.active) > 1 for subgraph in drawn for gate in subgraph.values()):
         return [step] * STEPS
     if one_by_one:
-        search.sampler, search.weight_sampler = _OneByOne(search.sampler), _OneByOne(search.weight_sampler)
+        search.method = one_by_one_of(search.method)
     return [step] * (PATHS if one_by_one else max(1, PATHS // len(drawn)))
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from operator import add
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from msgdas.choice import MixedInput, MixedOp
-from msgdas.methods import darts
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.fast.dense import DenseConv2d
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.methods import darts
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.search.gradients import AlphaStep, mean_backward
-from msgdas.search.search import Search
+from msgdas.search.method import Method
 from msgdas.subgraph import cut
 
-__all__ = ["naive", "of_pytorch"]
+__all__ = ["naive", "naive_net", "of_pytorch"]
 
 _OF_PYTORCH = {
     AvgPool2x2: nn.AvgPool2d,
@@ -50,18 +50,21 @@ def of_pytorch(net: nn.Module) -> nn.Module:
     return net
 
 
-def naive(net: nn.Module, **settings: Any) -> Search:
-    """DARTS of first order: contiguous, candidate by candidate, with all weight gradients in the alpha step too, and
-    PyTorch's default optimizers. ``net`` is changed; its edges are not searched."""
+def naive() -> Method:
+    """DARTS of first order with all weight gradients in the alpha step too, and PyTorch's default SGD."""
+    optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    return replace(darts(), hypergradient=_everything, weight_optimizer=optimizer)
+
+
+def naive_net(net: nn.Module) -> nn.Module:
+    """``net`` itself: contiguous, candidate by candidate, with PyTorch's own operations. Its edges are not searched."""
     net.to(memory_format=torch.contiguous_format)
     for module in net.modules():
         if isinstance(module, MixedOp) and module.searched:
             module.__class__ = _NaiveOp
         elif isinstance(module, MixedInput) and not module.searched:
             module.__class__ = _NaiveInput
-    of_pytorch(net)
-    optimizer = partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    return darts(net, **({"hypergradient": _everything, "weight_optimizer": optimizer} | settings))
+    return of_pytorch(net)
 
 
 def _everything(step: AlphaStep) -> None:

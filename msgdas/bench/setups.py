@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -15,17 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
-from msgdas.bench.naive import naive, of_pytorch
+from msgdas.bench.naive import naive, naive_net, of_pytorch
 from msgdas.choice import MixedOp, all_choices, choices
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
+from msgdas.fast.layout import layout
+from msgdas.fast.native import without_kernels
 from msgdas.genotype import Genotype
 from msgdas.jobs import supernet_options
-from msgdas.fast.layout import layout
 from msgdas.methods import METHODS
-from msgdas.fast.native import without_kernels
 from msgdas.samplers import Sampler, SinglePath
-from msgdas.search.optimizers import default_weight_optimizer
+from msgdas.search.execution import Execution
+from msgdas.search.optimizers import SGD
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
 from msgdas.subgraph import SubGraph
@@ -99,14 +101,25 @@ def supernet(setting: Setting, **options: Any) -> nn.Module:
 
 def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
     """A method on ``net``, or on a super-net of its own where it asks for one; its alphas stay where they are."""
-    common: dict[str, Any] = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR, "steps": 1000}
-    settings = {**common, "seed": setting.seed, **method.options}
     if method.name == "naive":
-        return naive(supernet(setting), **settings)
-    if method.name not in METHODS:
+        net, function = naive_net(supernet(setting)), naive
+    elif method.name in METHODS:
+        own = supernet_options(method.name, find_space(setting.space))
+        net = supernet(setting, **own) if own or net is None else net
+        function = METHODS[method.name]
+    else:
         raise InputError(f"method {method.name!r} is not known: use {', '.join(METHODS)}")
-    own = supernet_options(method.name, find_space(setting.space))
-    return METHODS[method.name](supernet(setting, **own) if own or net is None else net, **settings)
+    arguments = {name: value for name, value in method.options.items() if name in signature(function).parameters}
+    execution = {f.name: method.options[f.name] for f in fields(Execution) if f.name in method.options}
+    common = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR}
+    rest = {name: value for name, value in method.options.items() if name not in arguments | execution}
+    return Search(
+        net,
+        replace(function(**arguments), **(common | rest)),
+        execution=Execution(**execution),  # network and batches have their layout already
+        steps=1000,
+        seed=setting.seed,
+    )
 
 
 def batch(setting: Setting, method: Method | None = None) -> Batch:
@@ -131,7 +144,7 @@ class Plain:
         if pytorch:
             of_pytorch(self.net)
         self.forward: Callable[..., Tensor] = self.net
-        self.optimizer = default_weight_optimizer(self.net.parameters())
+        self.optimizer = SGD()(self.net.parameters())
         for group in self.optimizer.param_groups:
             group["lr"] = LR
 
@@ -147,7 +160,7 @@ class Plain:
         loss.item()
 
 
-def plain_networks(search: Search, sampler: Sampler, base: nn.Module) -> tuple[nn.Module, list[Genotype]]:
+def plain_networks(search: Search, sampler: Sampler | None, base: nn.Module) -> tuple[nn.Module, list[Genotype]]:
     """The sub-graphs that a step with ``sampler`` will draw, and the network that they are of.
 
     Where a choice runs more than one operation, a random sub-graph of ``base``, a super-net without options, instead.

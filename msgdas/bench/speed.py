@@ -124,18 +124,20 @@ class _Subject:
     def round(self, turn: int) -> Round:
         """Every step once, in an order that turns from round to round."""
         search = self._search
-        in_weight_step = plain_networks(search, search.sampler if search.joint else search.weight_sampler, self._base)
-        in_alpha_step = plain_networks(search, search.sampler, self._base)
+        method = search.method
+        weight_sampler = method.sampler if method.learning == "joint" else method.weight_sampler
+        in_weight_step = plain_networks(search, weight_sampler, self._base)
+        in_alpha_step = plain_networks(search, method.sampler, self._base)
         steps = {"plain": self._plain(*in_weight_step), "weight": self._weight}
         if self._pytorch:
             steps["pytorch"] = self._plain(*in_weight_step, pytorch=True)
-        if search.hypergradient is not None:
+        if method.learning == "alternate":
             steps["alpha"] = self._alpha
             if in_alpha_step[1] != in_weight_step[1]:
                 steps["plain_alpha"] = self._plain(*in_alpha_step)
         gc.collect()
         took = {name: self._timed(steps[name]) for name in in_turn(steps, turn)}
-        search.draw(search.sampler)  # on to other sub-graphs
+        search.draw()  # on to other sub-graphs
         torch.rand(1, generator=search.generator)  # a sampler may draw nothing
         return Round(
             took["plain"],

@@ -9,7 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,20 @@ from msgdas.choice import MixedInput, choices
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet, load_data
 from msgdas.errors import InputError
-from msgdas.genotype import Genotype
-from msgdas.methods import METHODS, SUPERNETS
+from msgdas.fast.layout import layout
 from msgdas.fast.native import use_native
-from msgdas.report.terminal import SearchView, TrainView
+from msgdas.genotype import Genotype
+from msgdas.methods import METHODS
 from msgdas.report import write_report
+from msgdas.report.terminal import SearchView, TrainView
 from msgdas.retrain.compiled import refuse_drop_path, refuse_without_compiler
 from msgdas.retrain.recipe import RECIPES, Recipe
 from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import save_trained
 from msgdas.runs import Run, versions, write_json
+from msgdas.search.execution import Execution
 from msgdas.search.loop import fit, validation_batches
+from msgdas.search.method import Method
 from msgdas.search.penalties import ExpectedCost
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import cosine, linear
@@ -90,8 +93,8 @@ def search(settings: Settings, out: Path, *, resume: bool, view: SearchView) -> 
     settings = _completed(settings, data, space)
     torch.manual_seed(settings["seed"])
     net = _supernet(space, settings, data)
-    job = _method(net, settings, data)
-    job.draw(job.sampler)  # a wrong k, or too many images, is one line here, before anything is written
+    job = _search(net, settings, data)
+    job.draw()  # a wrong k, or too many images, is one line here, before anything is written
     data.halves(settings["seed"], settings["images"])
     job.steps = settings["epochs"] * max(1, settings["images"] // settings["batch_size"])
     config = _config("search", settings, data) | {"search": job.describe()}
@@ -153,11 +156,18 @@ def _refuse_another_search(run: Run, now: Mapping[str, Any]) -> None:
     """
     began = run.config.get("search", {})
     for name, value in json.loads(json.dumps(now)).items():
-        if name in began and began[name] != value:
+        if name in began and not _agree(began[name], value):
             raise InputError(
                 f"run '{run.path}' began with {name.replace('_', '-')} {began[name]} and would go on with {value}: "
                 f"finish it with msgdas {run.config.get('versions', {}).get('msgdas')} as it was, or start anew"
             )
+
+
+def _agree(began: Any, now: Any) -> bool:
+    """Whether two descriptions agree in all that both have: versions differ in what they describe."""
+    if isinstance(began, dict) and isinstance(now, dict):
+        return all(_agree(began[name], now[name]) for name in began.keys() & now.keys())
+    return bool(began == now)
 
 
 def _supernet(space: Space, settings: Settings, data: DataSet) -> nn.Module:
@@ -174,7 +184,7 @@ def supernet_options(method: str, space: Space) -> dict[str, Any]:
     Raises:
         InputError: the space has nothing of it.
     """
-    asked, known = SUPERNETS.get(method, {}), inspect.signature(space.supernet).parameters
+    asked, known = METHODS[method]().supernet, inspect.signature(space.supernet).parameters
     options = {option: value for option, value in asked.items() if option in known}
     if asked and not options:
         able = [s.name for s in SPACES.values() if asked.keys() & inspect.signature(s.supernet).parameters.keys()]
@@ -185,31 +195,48 @@ def supernet_options(method: str, space: Space) -> dict[str, Any]:
     return options
 
 
-def _method(net: nn.Module, settings: Settings, data: DataSet) -> Search:
-    name = settings["method"]
-    given = {option: settings.get(option) for option in SEARCH_OPTIONS + METHOD_OPTIONS}  # older runs lack newer ones
-    options = {option: value for option, value in given.items() if value is not None}
-    known = {*inspect.signature(METHODS[name]).parameters, *SEARCH_OPTIONS}
-    for option in options:
-        if option not in known:
-            raise InputError(f"--{option.replace('_', '-')} is no option of method {name}: leave it out")
-    if "drop" in options:
-        options["drop"] = linear(options["drop"], 0.0)
-    if "weight_lr" in options:
-        options["weight_lr"] = cosine(options["weight_lr"], 1e-3)
-    if settings.get("prior"):
-        options["prior"] = Prior.read(Path(settings["prior"]), settings["trust"])
-    if settings["class_weights"] == "balanced":
-        options["loss"] = partial(F.cross_entropy, weight=data.class_weights().to(settings["device"]))
-    if data.image_size >= LARGE:
-        options["drop_block"] = 7
-    job = METHODS[name](net, seed=settings["seed"], warmup=settings["warmup"] / settings["epochs"], **options)
+def _search(net: nn.Module, settings: Settings, data: DataSet) -> Search:
+    """The search that ``settings`` describe, on ``net``.
+
+    Raises:
+        InputError: the method does not take one of the options.
+    """
+    method = _method(settings, large=data.image_size >= LARGE)
     if settings.get("cost_weight") is not None:
-        if job.hypergradient is None and not job.joint:
+        if method.learning == "none":
+            name = settings["method"]
             raise InputError(f"--cost-weight is no option of method {name}, which learns no alphas: leave it out")
-        costs = candidate_macs(net, data.channels, data.image_size)
-        job.penalties += (ExpectedCost(costs, settings["cost_weight"]),)
-    return job
+        cost = ExpectedCost(candidate_macs(net, data.channels, data.image_size), settings["cost_weight"])
+        method = replace(method, penalties=(*method.penalties, cost))
+    loss = F.cross_entropy
+    if settings["class_weights"] == "balanced":
+        loss = partial(F.cross_entropy, weight=data.class_weights().to(settings["device"]))
+    given = {f.name: settings[f.name] for f in fields(Execution) if settings.get(f.name) is not None}
+    execution = Execution(**given, memory_format=layout(settings["device"]))
+    return Search(net, method, loss=loss, execution=execution, seed=settings["seed"])
+
+
+def _method(settings: Settings, *, large: bool) -> Method:
+    """The method by name, with every option that was given; ``large``: larger blocks of DropBlock, for large images."""
+    name = settings["method"]
+    taken = inspect.signature(METHODS[name]).parameters
+    own = {option: settings[option] for option in METHOD_OPTIONS if settings.get(option) is not None}
+    for option in own:
+        if option not in taken:
+            raise InputError(f"--{option.replace('_', '-')} is no option of method {name}: leave it out")
+    changes: dict[str, Any] = {"warmup": settings["warmup"] / settings["epochs"]}
+    for option in (f.name for f in fields(Method) if f.name in SEARCH_OPTIONS):
+        if settings.get(option) is not None:  # older runs lack newer options
+            changes[option] = settings[option]
+    if "drop" in changes:
+        changes["drop"] = linear(changes["drop"], 0.0)
+    if "weight_lr" in changes:
+        changes["weight_lr"] = cosine(changes["weight_lr"], 1e-3)
+    if settings.get("prior"):
+        changes["prior"] = Prior.read(Path(settings["prior"]), settings["trust"])
+    if large:
+        changes["drop_block"] = 7
+    return replace(METHODS[name](**own), **changes)
 
 
 def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> list[str]:
@@ -219,7 +246,7 @@ def _plan(settings: Settings, data: DataSet, net: nn.Module, job: Search) -> lis
     parameters = sum(p.numel() for p in net.parameters())
     side, half = data.image_size, settings["images"]
     steps = max(1, half // settings["batch_size"])
-    for_alphas = "" if job.hypergradient is None else f"{half:,} for alphas, "
+    for_alphas = f"{half:,} for alphas, " if job.method.learning == "alternate" else ""
     paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
         f"{settings['method']} on {data.name}: {len(places)} choices, {paths} sub-graphs in {settings['space']}",

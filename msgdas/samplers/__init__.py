@@ -30,7 +30,9 @@ __all__ = [
 
 
 class Sampler(Protocol):
-    """Draws the K sub-graphs of one step: no module, no hidden state, no schedule.
+    """Draws the K sub-graphs of one step. Pure: no module, no hidden state, no schedule.
+
+    A sampler may also have ``for_sizes(sizes)`` and ``exclusive`` (see `GumbelTopK`): `Method.for_net` uses them.
 
     Args:
         alphas: architecture parameters of C choices.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -22,71 +23,84 @@ class GumbelTopK:
     """K mutually exclusive single-path sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
     At each choice, with ``φ = log softmax(a) + g`` and ``g ~ Gumbel(0, 1)``, the K largest entries of φ are K
-    candidates
-    drawn without replacement with the Plackett–Luce law ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})``
-    (Kool et al. 2019, arXiv:1903.06059). Each sub-graph gets one of them, so no two share a candidate at any choice.
-    The gates are ``hard + (soft − soft.detach())`` with ``soft`` a softmax over ``φ / τ``.
+    candidates drawn without replacement with the Plackett–Luce law
+    ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})`` (Kool et al. 2019, arXiv:1903.06059). Each sub-graph gets one
+    of them, so no two share a candidate at any choice. The gates are ``hard + (soft − soft.detach())`` with ``soft`` a
+    softmax over ``φ / τ``.
 
     Args:
-        k: number of sub-graphs K. K = 1 is the draw of GDAS (Dong & Yang 2019, arXiv:1910.04465).
+        k: number of sub-graphs K. K = 1 is the draw of GDAS (Dong & Yang 2019, arXiv:1910.04465). None: 3, or as many
+            as the smallest choice has candidates.
         assignment: ``"rank"``: sub-graph k takes the k-th pick of every choice. ``"shuffle"``: the picks of each choice
             are dealt to the sub-graphs at random, which makes the sub-graphs exchangeable.
-        normalise: what ``soft`` is normalised over: the candidates not taken by ``"remaining"`` earlier picks, the K
-            ``"picks"`` only (the sub-graphs compete; K ≥ 2), or ``"all"``.
+        normalise: what ``soft`` is normalised over: ``"remaining"``, the candidates not taken by earlier picks;
+            ``"picks"``, the K picks only (the sub-graphs compete; K ≥ 2); or ``"all"`` candidates.
         reuse: let a choice with fewer than K candidates use some of them twice, instead of raising.
 
     Raises:
         InputError: an argument is out of range; a choice has fewer than K candidates.
     """
 
-    k: int = 1
+    k: int | None = 1
     assignment: Literal["rank", "shuffle"] = "rank"
     normalise: Literal["remaining", "picks", "all"] = "remaining"
     reuse: bool = False
 
     def __post_init__(self) -> None:
-        if self.k < 1:
+        if self.k is not None and self.k < 1:
             raise InputError(f"k={self.k} sub-graphs: use 1 or more")
         if self.assignment not in ("rank", "shuffle"):
             raise InputError(f"assignment {self.assignment!r}: use 'rank' or 'shuffle'")
         if self.normalise not in ("remaining", "picks", "all"):
             raise InputError(f"normalise {self.normalise!r}: use 'remaining', 'picks' or 'all'")
-        if self.normalise == "picks" and self.k < 2:
+        if self.normalise == "picks" and self.k == 1:
             raise InputError("normalise 'picks' with k=1 has no gradient: use k=2 or more, or 'remaining' or 'all'")
 
+    @property
+    def exclusive(self) -> int | None:
+        """How many mutually exclusive sub-graphs a draw has."""
+        return self.k
+
+    def for_sizes(self, sizes: Sequence[int]) -> GumbelTopK:
+        """The sampler with ``k`` set for choices with this many candidates each."""
+        return replace(self, k=min([3, *sizes])) if self.k is None else self
+
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        self._check(alphas)
+        if self.k is None:
+            return self.for_sizes(alphas.sizes)(alphas, tau=tau, generator=generator)
+        self._check(alphas, self.k)
         logits_CO = alphas.stack()
         phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
         order_CO = phi_CO.detach().argsort(-1, descending=True)
-        turn_CK = self._turns(alphas.sizes, generator).to(phi_CO.device, non_blocking=True)
+        turn_CK = self._turns(alphas.sizes, self.k, generator).to(phi_CO.device, non_blocking=True)
         picks_KC = order_CO.gather(1, turn_CK).T
         if not phi_CO.requires_grad:
             return [hard_path(alphas, picks) for picks in picks_KC.tolist()]  # the same gates, in half of the time
         soft_KCO = (self._scope(phi_CO, order_CO, turn_CK) / tau).softmax(-1)
         return one_path_each(alphas, picks_KC, straight_through(picks_KC, soft_KCO))
 
-    def _turns(self, sizes: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    def _turns(self, sizes: tuple[int, ...], k: int, generator: torch.Generator | None) -> Tensor:
         """Which pick of each choice goes to which sub-graph, ``(C, K)``."""
-        turn_CK = _in_order(sizes, self.k)
+        turn_CK = _in_order(sizes, k)
         if self.assignment == "rank":
             return turn_CK
         return turn_CK.gather(1, torch.rand(turn_CK.shape, generator=generator).argsort(-1))
 
     def _scope(self, phi_CO: Tensor, order_CO: Tensor, turn_CK: Tensor) -> Tensor:
         """φ for each sub-graph, −inf outside what its gate is normalised over, ``(K, C, O)``."""
-        phi_KCO = phi_CO.expand(self.k, -1, -1)
-        if self.k == 1 or self.normalise == "all":
+        k = turn_CK.shape[1]
+        phi_KCO = phi_CO.expand(k, -1, -1)
+        if k == 1 or self.normalise == "all":
             return phi_KCO
         rank_CO = order_CO.argsort(-1)
-        outside = rank_CO < turn_CK.T[..., None] if self.normalise == "remaining" else rank_CO >= self.k
+        outside = rank_CO < turn_CK.T[..., None] if self.normalise == "remaining" else rank_CO >= k
         return phi_KCO.masked_fill(outside, -torch.inf)
 
-    def _check(self, alphas: Alphas) -> None:
+    def _check(self, alphas: Alphas, k: int) -> None:
         for name, size in zip(alphas.names, alphas.sizes, strict=True):
-            if size < self.k and not self.reuse:
+            if size < k and not self.reuse:
                 raise InputError(
-                    f"choice {name!r} has {size} candidates, fewer than k={self.k} exclusive sub-graphs: "
+                    f"choice {name!r} has {size} candidates, fewer than k={k} exclusive sub-graphs: "
                     "lower k, or pass reuse=True"
                 )
 

@@ -10,7 +10,13 @@ from msgdas.alphas import Alphas
 from msgdas.samplers._relax import gumbel_like
 from msgdas.subgraph import Gate, SubGraph
 
-__all__ = ["GumbelSoftmax", "Softmax"]
+__all__ = ["GumbelSoftmax", "Softmax", "full"]
+
+
+def full(alphas: Alphas) -> SubGraph:
+    """The whole super-net, every candidate weighted by its probability ``softmax(a)``."""
+    probabilities = alphas.probabilities()
+    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in probabilities.items()})
 
 
 @dataclass(frozen=True)

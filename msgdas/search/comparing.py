@@ -1,4 +1,4 @@
-"""Hypergradients from the losses of exclusive sub-graphs: which of them did better, and so what they are made of."""
+"""Hypergradients that compare the losses of mutually exclusive sub-graphs (score-function estimates)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from msgdas.subgraph import SubGraph, select
 
 __all__ = ["Exchange", "compare", "log_probs", "ranked", "refuse_one"]
 
-MOMENTUM = 0.05  # of the mean advantages of `ranked`
+MOMENTUM = 0.05  # of the running mean in `ranked`
 
 
 def compare(step: AlphaStep) -> None:
-    """The K losses against each other: the gradient of ``Σ_k (L_k − mean of the other losses) · log prob(s_k) / K``.
+    """Compare the K losses: the gradient of ``Σ_k (L_k − mean of the other losses) · log prob(s_k) / K``.
 
-    A score-function estimate with a leave-one-out baseline, from K forwards without grad; what K *mutually exclusive*
-    sub-graphs give for free. ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Draws without replacement make it a biased
+    A score-function estimate with a leave-one-out baseline, from K forward passes without gradients, where
+    ``log prob(s) = Σ_c log softmax(a_c)[i_c]``. Because sub-graphs are drawn without replacement, it is a biased
     estimate of ``∇ E_p[L]``.
 
     Raises:
@@ -34,38 +34,40 @@ def compare(step: AlphaStep) -> None:
 
 
 def ranked(step: AlphaStep) -> None:
-    """`compare` where each sub-graph is judged by what is usual for its place: its advantage over the others, less the
-    running mean of that of the k-th sub-graphs before it.
+    """`compare` with a baseline for each rank: the running mean of the advantages that the k-th sub-graphs had before.
 
-    Of the assignment ``"rank"`` the first sub-graph is made of likely candidates, which the weights know best, and wins
-    against the others whatever it is; `compare` takes that for a merit of each of its candidates, and the likeliest
-    ones become certain before anything has been learned about them. Less what is usual there, only what makes this
-    first sub-graph better than other first ones is left. It stays a biased estimate of ``∇ E_p[L]``: the first is a
-    draw from ``softmax(a)``, but the losses that it is compared with are of what it left to the others.
+    With the assignment ``"rank"``, the first sub-graph consists of likely candidates, which the shared weights know
+    best, so it usually beats the others. `compare` credits its candidates with that, and the likeliest become certain
+    before anything is learned about them. Subtracting the baseline leaves how much this first sub-graph beats the usual
+    first one. The estimate of ``∇ E_p[L]`` stays biased: the first sub-graph is a draw from ``softmax(a)``, but it is
+    compared with sub-graphs made of what it left over.
 
     Raises:
         InputError: fewer than two sub-graphs, or a sub-graph that is not a single path.
     """
     refuse_one(len(step.subgraphs), "ranked")
     advantages_K = _advantages(_losses(step))
-    usual_K = step.memory.get("advantages", advantages_K).to(advantages_K)
-    step.memory["advantages"] = usual_K.lerp(advantages_K, MOMENTUM)
-    _reinforce(step, advantages_K - usual_K)
+    baseline_K = step.memory.get("advantages", advantages_K).to(advantages_K)
+    step.memory["advantages"] = baseline_K.lerp(advantages_K, MOMENTUM)
+    _reinforce(step, advantages_K - baseline_K)
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What the K candidates of a choice are worth in the same sub-graph: `compare`, one choice at a time.
+    """`compare` one choice at a time: exchange the candidate at one choice and keep the rest of the sub-graph.
 
-    The first sub-graph runs as it was drawn and, for each of ``choices`` choices drawn at random, with the candidate
-    that each other sub-graph has there: K losses that differ in nothing else. The gradient is that of
-    ``Σ_k (L_k − mean of the other losses) · log softmax(a_c)[i_k] / K``, mean over the choices c, from
-    ``1 + choices · (K − 1)`` forwards without grad. Whole sub-graphs that are compared differ at every choice, which is
-    noise to each of them; and their other candidates are as unlikely as they themselves are exclusive. The first
-    sub-graph of the assignment ``"rank"`` is a draw from ``softmax(a)``: the context that is derived in the end.
+    The first sub-graph runs as drawn and then, for each of ``choices`` randomly drawn choices, with the candidate that
+    each other sub-graph has there. These K losses differ in nothing else. The gradient is that of
+    ``Σ_k (L_k − mean of the other losses) · log softmax(a_c)[i_k] / K``, averaged over the drawn choices c, from
+    ``1 + choices · (K − 1)`` forward passes without gradients. Comparing whole sub-graphs is noisier, because they
+    differ at every choice. With the assignment ``"rank"`` the first sub-graph is a draw from ``softmax(a)``, close to
+    the architecture that is derived in the end.
+
+    Args:
+        choices: number of choices to exchange in each step.
 
     Raises:
-        InputError: fewer than two sub-graphs, or one that is not a single path.
+        InputError: ``choices`` below 1; fewer than two sub-graphs, or one that is not a single path.
     """
 
     choices: int = 2
@@ -92,7 +94,7 @@ class Exchange:
 
 
 def _losses(step: AlphaStep) -> Tensor:
-    """Of the sub-graphs, ``(K,)``, without grad."""
+    """The losses of the sub-graphs, ``(K,)``, without gradients."""
     with torch.no_grad():
         return torch.stack([_evaluate(step, subgraph) for subgraph in step.subgraphs])
 
@@ -113,8 +115,9 @@ def _reinforce(step: AlphaStep, advantages_K: Tensor) -> None:
 
 
 def refuse_one(k: int, gradient: str) -> None:
-    """Raises:
-    InputError: fewer than two sub-graphs.
+    """
+    Raises:
+        InputError: fewer than two sub-graphs, so nothing to compare.
     """
     if k < 2:
         raise InputError(f"gradient {gradient!r} needs two or more sub-graphs to compare: use k=2 or more, or 'probed'")
@@ -129,7 +132,7 @@ def _only(name: str, active: tuple[int, ...]) -> int:
 
 
 def log_probs(alphas: Alphas, subgraphs: Sequence[SubGraph]) -> Tensor:
-    """``Σ_c log softmax(a_c)[i_c]`` of single-path sub-graphs, ``(K,)``.
+    """Log-probabilities ``Σ_c log softmax(a_c)[i_c]`` of single-path sub-graphs, ``(K,)``.
 
     Raises:
         InputError: several candidates run at a choice.
@@ -140,7 +143,7 @@ def log_probs(alphas: Alphas, subgraphs: Sequence[SubGraph]) -> Tensor:
 
 
 def _index(picks: Sequence[Any], like: Tensor) -> Tensor:
-    """On the device of ``like``, for which the host does not wait."""
+    """``picks`` as a tensor on the device of ``like``, without waiting for the device."""
     return torch.tensor(picks).to(like.device, non_blocking=True)
 
 

@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Parts:
-    """A loss as the sum of its micro-batches', of which only one is alive in a `mean_backward`."""
+    """A loss as the sum over micro-batches. `mean_backward` runs them one by one, so only one graph is alive."""
 
     parts: Sequence[Callable[[], Tensor]]
 
@@ -37,19 +37,19 @@ class Parts:
 
 @dataclass(frozen=True)
 class AlphaStep:
-    """What a hypergradient works on.
+    """The input of a hypergradient.
 
     Attributes:
-        net: the super-net; its forwards leave no trace during an alpha step.
-        alphas: the architecture parameters, whose ``.grad`` the hypergradient accumulates into.
+        net: the super-net. During an alpha step its forward passes do not update running statistics.
+        alphas: the architecture parameters; the hypergradient accumulates into their ``.grad``.
         subgraphs: the K sub-graphs drawn for this step.
-        objective: the loss of the sub-graph selected at the moment on the validation batch, a scalar.
-        parallel: keep the K graphs and walk them in one backward; same gradients.
-        train_objective: the same on the training batch of this step.
-        weight_optimizer: of the weights, at the learning rate of this step.
-        generator: CPU generator of all that is drawn.
-        scale: of losses in backward (`LossScale`).
-        memory: what a hypergradient keeps from step to step, by name; saved with the search.
+        objective: returns the loss of the currently selected sub-graph on the validation batch, a scalar.
+        parallel: keep the K graphs and run one backward pass; same gradients.
+        train_objective: like ``objective``, on the training batch of this step.
+        weight_optimizer: the optimizer of the weights, at the learning rate of this step.
+        generator: CPU generator for random draws.
+        scale: factor of the losses in the backward pass (`LossScale`).
+        memory: tensors that a hypergradient keeps from step to step, by name; saved with the search.
     """
 
     net: nn.Module
@@ -70,8 +70,9 @@ Hypergradient = Callable[[AlphaStep], None]
 def first_order(step: AlphaStep, *, others: Others | None = None) -> None:
     """``∂(Σ_k L_k / K)/∂a`` through the gates, the weights held fixed (Liu et al. 2019, arXiv:1806.09055, ξ = 0).
 
-    Only gate gradients are asked for, so no weight gradient is formed. With hard gates the candidates that did not
-    run get none (*picked*) but those that the sampler has probed; ``others`` is for all of them: see `cut`.
+    Only the gradients of the gates are requested, so no weight gradient is computed. With hard gates, candidates that
+    did not run get no gradient (*picked*), except those that the sampler probes. ``others`` gives all of them one: see
+    `cut`.
     """
     leaves, push = cut(step.subgraphs, others=others)
     gates = [[gate.weights for gate in leaf.values()] for leaf in leaves]
@@ -82,15 +83,15 @@ def first_order(step: AlphaStep, *, others: Others | None = None) -> None:
 
 
 def probed(step: AlphaStep) -> None:
-    """`first_order` over all candidates: those that did not run are probed in backward, without grad."""
+    """`first_order` over all candidates: those that did not run are run in the backward pass, without gradients."""
     first_order(step, others="probed")
 
 
 def added(step: AlphaStep) -> None:
-    """`first_order` where the zero weights of the candidates that did not run are added to the output.
+    """`first_order` where the zero gate weights of candidates that did not run are added to the output.
 
-    So GDAS's public code does it in the cell of NAS-Bench-201 (github.com/D-X-Y/AutoDL-Projects): those candidates get
-    ``∂L/∂w_j = ⟨∂L/∂y, 1⟩``, as if each had put out a one everywhere.
+    GDAS's public code does this in the NAS-Bench-201 cell (github.com/D-X-Y/AutoDL-Projects). Those candidates get
+    ``∂L/∂w_j = ⟨∂L/∂y, 1⟩``, as if each returned ones everywhere.
     """
     first_order(step, others="added")
 
@@ -105,12 +106,12 @@ def mean_backward(
     weights: Sequence[Tensor] = (),
     scale: float = 1.0,
 ) -> None:
-    """Backward of the mean objective of ``subgraphs``, one path alive at a time, or all ``parallel``.
+    """Backward pass of the mean objective over ``subgraphs``: one graph alive at a time, or all with ``parallel``.
 
     Args:
-        inputs: per sub-graph the leaves that get a gradient; default: every parameter, and gates that are leaves.
-        weights: those whose gradients are gathered between the backwards (`gather_gradients`).
-        scale: what the losses are multiplied with, and the gradients divided by afterwards.
+        inputs: for each sub-graph the leaves that get a gradient; default: every parameter, and gates that are leaves.
+        weights: parameters whose gradients are gathered between the backward passes (`gather_gradients`).
+        scale: multiply the losses by this, and divide the gradients by it afterwards.
     """
     share = len(subgraphs) / scale
 

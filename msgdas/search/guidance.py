@@ -1,4 +1,4 @@
-"""Super-net guidance: what a sub-graph learns besides the labels."""
+"""Super-net guidance: distillation from the super-net to its sub-graphs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ __all__ = ["Guidance", "SuperNetGuidance", "distillation"]
 
 
 class Guidance(Protocol):
-    """The extra loss of a sub-graph that a teacher gives."""
+    """An extra loss that makes a sub-graph follow a teacher.
 
-    weight_step: bool
-    alpha_step: bool
+    Attributes:
+        weight_step, alpha_step: whether it applies in weight steps, in alpha steps.
+    """
 
-    def __call__(self, student: Tensor, teacher: Tensor, progress: float) -> Tensor: ...
+    @property
+    def weight_step(self) -> bool: ...
+
+    @property
+    def alpha_step(self) -> bool: ...
+
+    def __call__(self, student: Tensor, teacher: Tensor, progress: float) -> Tensor:
+        """The loss, a scalar, from logits ``(B, classes)``; ``progress`` counts from the end of the warm-up."""
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -38,14 +46,14 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> 
 class SuperNetGuidance:
     """The super-net teaches its sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
-    The teacher is the super-net with gates ``softmax(a)``, run once per batch, without grad and without a trace in
-    BatchNorm statistics, so that no activation of it is kept: that is what makes it memory-efficient. It starts when
-    the warm-up ends.
+    The teacher is the super-net with gates ``softmax(a)``. It runs once per batch, without gradients and without
+    updating BatchNorm statistics, so none of its feature maps are kept. Guidance starts after the warm-up.
 
     Args:
-        weight: λ of the distillation loss, or a schedule over the progress of the search after warm-up.
-        temperature: T.
-        weight_step, alpha_step: in which steps the sub-graphs are guided.
+        weight: λ of the distillation loss, or a schedule over the steps after the warm-up.
+        temperature: T of the distillation loss.
+        weight_step: guide the weight steps.
+        alpha_step: guide the alpha steps.
     """
 
     weight: float | Schedule = 1.0

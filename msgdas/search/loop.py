@@ -1,4 +1,4 @@
-"""The loop around a search: epochs, metrics, checkpoints."""
+"""The training loop of a search: epochs, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from msgdas.data import Batches, DataSet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.runs.resumable import Place, Stopped, go_on, resume
 from msgdas.runs import Run, stop_on_signals
+from msgdas.runs.resumable import Place, Stopped, go_on, resume
 from msgdas.search.schedules import at
 from msgdas.search.search import Batch, Search
 
 __all__ = ["Stopped", "estimate_seconds", "fit", "validation_batches"]
 
 Record = dict[str, Any]
-MONITORED = 2000  # images of the validation part that each epoch's derived sub-graph is measured on
+MONITORED = 2000  # validation images on which each epoch's derived sub-graph is evaluated
 
 
 def fit(
@@ -37,22 +37,31 @@ def fit(
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Genotype:
-    """Run a search to its end and return what it found.
+    """Run a search to its end and return the derived architecture.
 
-    The weights learn from one half of the training part, the alphas from the other; each epoch's derived sub-graph is
-    measured on up to 2,000 images of the validation part.
+    The weights learn from one half of the training images, the alphas from the other. After each epoch the derived
+    sub-graph is evaluated on up to 2,000 validation images.
+
+    Example:
+        >>> search = msgdas.Search(net, msgdas.methods.msgdas(k=3))
+        >>> genotype = msgdas.fit(search, msgdas.load_data("digits"), epochs=20)
 
     Args:
-        images: in each half; default: all.
-        seed: of the halves and the order and augmentation of the images.
-        run: where metrics and checkpoints go, and where an interrupted search goes on from, bit for bit on a CPU.
-        on_start: gets the estimated seconds of the search, from a few trial steps that leave no trace.
-        on_step: gets epoch, step of the epoch (both from 0), and the steps of an epoch.
-        on_epoch: gets the epoch's record, as in ``metrics.jsonl``.
+        search: the search; ``fit`` sets its ``steps``.
+        data: the data set.
+        epochs: number of epochs, warm-up included.
+        batch_size: images per batch.
+        images: number of images in each half; default: all.
+        seed: seed of the halves, and of the order and augmentation of the images.
+        device: device to search on.
+        run: run folder for metrics and checkpoints. An interrupted search continues from it, bit for bit on a CPU.
+        on_start: called with the estimated seconds of the search, after a few trial steps that are undone.
+        on_step: called with the epoch, the step of the epoch (both from 0) and the number of steps per epoch.
+        on_epoch: called with the record of the epoch, as in ``metrics.jsonl``.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the step was finished and saved.
-        InputError: something is not a number; the last checkpoint is kept.
+        Stopped: on SIGINT or SIGTERM, after the current step was finished and saved.
+        InputError: an argument is wrong, or a value became NaN or infinite; the last checkpoint is kept.
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs}: use 1 or more")
@@ -81,7 +90,7 @@ def fit(
 
 
 def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
-    """Seconds that the steps still to come will take, from three trial steps of each kind that leave no trace."""
+    """Estimate the seconds that the remaining steps take, from three trial steps of each kind that are undone."""
     before, seconds = deepcopy(search.state_dict()), 0.0
     warm = max(0, search.warmup_steps - search.done)
     for count, at_step in ((warm, 0), (search.steps - search.done - warm, search.warmup_steps)):
@@ -100,13 +109,13 @@ def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
 def _pairs(
     search: Search, train: Batches, valid: Batches, place: Place, epochs: int
 ) -> Iterator[tuple[Batch, Batch | None]]:
-    """The steps still to do: a training batch and, once the warm-up is over, the validation batch of the same index."""
+    """Batches of the remaining steps: a training batch and, after the warm-up, the validation batch of its index."""
     for epoch in range(place.epoch, epochs):
         if _stopped_at(search) is not None:
             return
         valid_batches: Iterator[Batch] | None = None
         for step, batch in enumerate(train.epoch(epoch, place.step), place.step):
-            if search.warming_up or search.hypergradient is None:
+            if search.warming_up or search.method.learning != "alternate":
                 yield batch, None
             else:
                 valid_batches = valid_batches or valid.epoch(epoch, step)
@@ -116,21 +125,22 @@ def _pairs(
 def validation_batches(
     data: DataSet, seed: int, device: str | torch.device = "cpu", *, limit: int | None = None
 ) -> Batches:
-    """Images of the validation part for `Search.evaluate`.
+    """Batches of validation images for `Search.evaluate`.
 
-    They are shuffled: a sub-graph is normalised with the statistics of each batch, and is at chance on a batch of one
-    class.
+    The images are shuffled, because a sub-graph is normalised with the statistics of each batch and fails on a batch
+    that holds a single class.
 
     Args:
-        limit: take that many, at random; default: all.
+        limit: number of images, taken at random; default: all.
     """
     some = torch.randperm(len(data.val), generator=torch.Generator().manual_seed(seed))[:limit]
     return Batches(data.val.take(some), 250, mean=data.mean, std=data.std, seed=seed, drop_last=False, device=device)
 
 
 def _stopped_at(search: Search) -> int | None:
-    """Of the epochs that the search's rule has watched, the one to go back to, if it says so."""
-    return search.early_stop.stops([value for value, _ in search.watched]) if search.early_stop else None
+    """The index of the watched epoch to return to, if the method's early-stopping rule ends the search."""
+    rule = search.method.early_stop
+    return rule.stops([value for value, _ in search.watched]) if rule else None
 
 
 def _found(search: Search) -> Genotype:
@@ -140,9 +150,10 @@ def _found(search: Search) -> Genotype:
 
 def _record(search: Search, place: Place, monitor: Batches, valid: Batches) -> Record:
     genotype, watched = search.derive(), {}
-    if search.early_stop and search.done > search.warmup_steps:
-        batch = next(valid.epoch(place.epoch))
-        watched["early_stop"] = search.early_stop.measure(search, batch)
+    rule = search.method.early_stop
+    if rule and search.done > search.warmup_steps:
+        x, labels = next(valid.epoch(place.epoch))
+        watched["early_stop"] = rule.measure(search.net, search.alphas, lambda: search.loss(search.net(x), labels))
         search.watched.append((watched["early_stop"], genotype.to_dict()))
     progress = (search.done - 1) / max(1, search.steps - 1)
     probabilities = {name: p.tolist() for name, p in search.alphas.probabilities().items()}
@@ -158,8 +169,8 @@ def _record(search: Search, place: Place, monitor: Batches, valid: Batches) -> R
         "skip_share": genotype.share("skip_connect"),
         "genotype": str(genotype),
         "alphas": {n: dict(zip(search.alphas.labels[n], p, strict=True)) for n, p in probabilities.items()},
-        "tau": at(search.tau, search.search_progress),
-        "drop": at(search.drop, progress),
-        "lr": at(search.weight_lr, progress),
+        "tau": at(search.method.tau, search.search_progress),
+        "drop": at(search.method.drop, progress),
+        "lr": at(search.method.weight_lr, progress),
         "seconds": round(place.elapsed(), 3),
     }

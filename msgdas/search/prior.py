@@ -1,4 +1,4 @@
-"""Where the alphas begin: at what an earlier search has learned."""
+"""Start a search from the result of an earlier one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Prior"]
 class Prior:
     """The probabilities of an earlier search, smoothed: ``p ← trust · p + (1 − trust) / O``.
 
-    A shallow super-net learns fast which operations are of use at all, and cannot know what a deep network needs; a
-    deep one with uniform sub-graphs hardly learns, since most of them are bad. So the deep search begins where the
-    shallow one ended: its warm-up draws from the prior, not uniformly. After P-DARTS (Chen et al. 2019,
-    arXiv:1904.12760), which grows the depth and strikes candidates; nothing is struck here.
+    A shallow super-net quickly learns which operations are useful at all, but not what a deep network needs. A deep one
+    trained with uniform sub-graphs learns slowly, because most of them are bad. So the deep search starts where the
+    shallow one ended, and its warm-up draws from the prior instead of uniformly. Follows P-DARTS (Chen et al. 2019,
+    arXiv:1904.12760), which deepens the network in stages and removes candidates; here no candidate is removed.
 
     Attributes:
         probabilities: choice name → label → probability.
-        trust: in [0, 1); the rest is spread evenly, so that nothing is out of reach.
+        trust: weight of the prior, in [0, 1); the rest is spread evenly, so that every candidate stays possible.
 
     Raises:
         InputError: ``trust`` is out of range.
@@ -37,14 +37,14 @@ class Prior:
 
     def __post_init__(self) -> None:
         if not 0 <= self.trust < 1:
-            raise InputError(f"trust={self.trust}: how much of the prior is kept, 0 to below 1")
+            raise InputError(f"trust={self.trust}: the weight of the prior, from 0 to below 1")
 
     @classmethod
     def read(cls, folder: Path, trust: float = 0.6) -> Prior:
-        """Of a finished search.
+        """Read the final probabilities from the run folder of a search.
 
         Raises:
-            InputError: no run, one that is not finished, or a damaged one.
+            InputError: not a run folder, a damaged one, or the search has not finished.
         """
         records = Run.open(folder, lock=False).metrics()
         if not records or not (folder / "genotype.json").exists():
@@ -53,10 +53,10 @@ class Prior:
 
     @torch.no_grad()
     def begin(self, alphas: Alphas) -> None:
-        """Set the logits.
+        """Set the logits to those of the smoothed probabilities.
 
         Raises:
-            InputError: the prior is of other choices or candidates.
+            InputError: the prior has other choices or candidates.
         """
         for name in alphas.names:
             labels, known = alphas.labels[name], self.probabilities.get(name, {})

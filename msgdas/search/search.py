@@ -1,8 +1,8 @@
-"""One engine for every method."""
+"""One engine for every method: the state of a search, and its step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -15,147 +15,96 @@ from torch.optim import Optimizer
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
 from msgdas.derive import derive
-from msgdas.errors import InputError
-from msgdas.runs.finite import refuse_not_finite
 from msgdas.genotype import Genotype
-from msgdas.runs.resumable import random_states, set_random_states
-from msgdas.fast.layout import layout
 from msgdas.ops.drop import DropBlockIdentity
-from msgdas.search.precision import LossScale, autocast
 from msgdas.ops.statistics import quiet, tracing
+from msgdas.runs.finite import refuse_not_finite
+from msgdas.runs.resumable import random_states, set_random_states
 from msgdas.samplers import Fixed, Sampler
+from msgdas.samplers.softmax import full
 from msgdas.search.describe import describe
-from msgdas.search.early_stop import EarlyStop
-from msgdas.search.gradients import AlphaStep, Hypergradient, Parts, mean_backward
-from msgdas.search.guidance import Guidance
-from msgdas.search.optimizers import default_alpha_optimizer, default_weight_optimizer
-from msgdas.search.prior import Prior
-from msgdas.search.schedules import Schedule, at, cosine
-from msgdas.search.step_metrics import Seen
-from msgdas.subgraph import SubGraph, cut, full, select
+from msgdas.search.execution import Execution
+from msgdas.search.gradients import AlphaStep, Parts, mean_backward
+from msgdas.search.method import Method
+from msgdas.search.precision import LossScale
+from msgdas.search.schedules import at
+from msgdas.search.step_metrics import StepMetrics
+from msgdas.subgraph import SubGraph, cut, select
 
-__all__ = ["Batch", "Penalty", "Search"]
+__all__ = ["Batch", "Search"]
 
 Batch = tuple[Tensor, Tensor]
-Penalty = Callable[[Alphas], Tensor]
-AfterAlphaStep = Callable[[Alphas, Tensor, Sequence[SubGraph]], None]
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class Search:
-    """The state of a search and its step: an alpha step on a validation batch, then a weight step on a training batch.
+    """The state of a search, and its step: an alpha step on a validation batch, then a weight step on a training batch.
 
-    Every method is a `Search` made of a few parts (see `msgdas.methods`); nothing here knows a method by name.
+    What is computed is the `Method`, how it is run the `Execution`; nothing here knows a method by name.
+
+    Example:
+        >>> search = Search(net, methods.msgdas(k=3), steps=1000)
+        >>> for train, valid in zip(train_batches, valid_batches):
+        ...     search.step(train, valid)
+        >>> search.derive()
 
     Args:
-        net: any module with choices; its ``forward`` stays as it is.
-        sampler: draws the K sub-graphs of the alpha step; and of the weight step unless ``weight_sampler`` does.
-        hypergradient: how the loss reaches the alphas; None: by no alpha step (``joint``, or random search).
-        joint: after warm-up the alphas learn in the weight step, from the training batch, through the gates of the same
-            pass (SNAS); there is no validation batch then.
-        warmup: fraction of the steps, from the start, that train weights only. ``warmup_sampler`` draws them with all
-            logits zero, or from the prior.
-        prior: of an earlier search: where the alphas begin, and what the warm-up draws from.
-        guidance: what a sub-graph learns besides the labels; starts when the warm-up ends.
-        penalties: functions ``alphas -> scalar`` added to the loss of the alphas.
-        after_alpha_step: function ``(alphas, logits before the step as (C, O), subgraphs)`` that may change the alphas
-            after their step.
-        early_stop: rule that ends the search after an epoch; `fit` asks it.
+        net: any module that contains choices; its ``forward`` stays as it is.
+        method: what to compute (`msgdas.methods`). ``search.method`` is ``method.for_net(net)``.
         loss: ``(logits, labels) -> scalar``.
-        tau: temperature of the sampler, or a schedule over the progress of the search after warm-up.
-        weight_lr, alpha_lr: learning rates, or schedules over the progress of the whole search.
-        drop: DropBlock-Identity's p in weight steps, or a schedule over the progress of the whole search.
-        drop_block: side of its blocks in pixels; default: each module's own (3).
-        drop_in_alpha_steps: whether it is on in alpha steps too.
-        clip: largest norm of the weight gradient.
-        weight_optimizer, alpha_optimizer: functions of the parameters.
-        parallel: run the K sub-graphs of a step together: more memory, same gradients.
-        micro_batches: parts of each batch that run one after another, at the memory of one: same gradients, but for
-            what looks at a whole batch, as BatchNorm does (its statistics are each part's own) and a weighted loss.
-        precision: of the forwards and backwards, ``"float32"``, ``"bfloat16"`` or ``"float16"`` (see
-            `msgdas.search.precision`); weights, alphas, noise and losses are float32 always.
-        recompute: operations that run together are run again in backward: less memory, more time, same gradients.
-        steps: of the whole search, warm-up included; `fit` sets it from epochs and data.
-        seed: of the sampler's draws and the initial alphas.
+        execution: precision, micro-batches, memory format and the like.
+        steps: length of the whole search, warm-up included; `fit` sets it from epochs and data.
+        seed: seed of the initial alphas and of the sampler's draws.
+
+    Attributes:
+        alphas: the architecture parameters.
+        weight_optimizer, alpha_optimizer: the optimizers.
+        done: number of steps taken.
+        watched: for each epoch after the warm-up, the value of the early-stopping rule and the derived genotype.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        sampler: Sampler,
+        method: Method,
         *,
-        hypergradient: Hypergradient | None,
-        joint: bool = False,
-        weight_sampler: Sampler | None = None,
-        warmup: float = 0.0,
-        warmup_sampler: Sampler | None = None,
-        prior: Prior | None = None,
-        guidance: Guidance | None = None,
-        penalties: Sequence[Penalty] = (),
-        after_alpha_step: AfterAlphaStep | None = None,
-        early_stop: EarlyStop | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
-        tau: float | Schedule = 1.0,
-        weight_lr: float | Schedule = cosine(0.05, 1e-3),
-        alpha_lr: float | Schedule = 1e-2,
-        drop: float | Schedule = 0.0,
-        drop_block: int | None = None,
-        drop_in_alpha_steps: bool = False,
-        clip: float = 5.0,
-        weight_optimizer: OptimizerFactory = default_weight_optimizer,
-        alpha_optimizer: OptimizerFactory = default_alpha_optimizer,
-        parallel: bool = False,
-        micro_batches: int = 1,
-        precision: str = "float32",
-        recompute: bool = False,
+        execution: Execution = Execution(),
         steps: int = 1,
         seed: int = 0,
     ) -> None:
-        if not 0 <= warmup <= 1:
-            raise InputError(f"warmup={warmup}: the fraction of the steps before the alphas move, 0 to 1")
-        if joint and hypergradient is not None:
-            raise InputError("joint=True has no alpha step: pass hypergradient=None, or joint=False")
-        if micro_batches < 1 or (parallel and micro_batches > 1):
-            raise InputError(f"micro_batches={micro_batches}: use 1 or more, and 1 with parallel=True")
-        if recompute and parallel:
-            raise InputError("recompute=True saves the memory that parallel=True spends: leave one out")
-        self.net, self.micro_batches, self.recompute = net, micro_batches, recompute
+        self.net, self.loss, self.execution, self.steps = net, loss, execution, steps
         self.generator = torch.Generator().manual_seed(seed)
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.alphas = Alphas.of(net, generator=self.generator).to(device)
-        self.prior, self._uniform = prior, self.alphas.uniform()
-        if prior:
-            prior.begin(self.alphas)
-        self.sampler = sampler
-        self.weight_sampler = weight_sampler or sampler
-        self.warmup_sampler = warmup_sampler or self.weight_sampler
-        self.hypergradient, self.guidance, self.penalties = hypergradient, guidance, tuple(penalties)
-        self.joint, self.after_alpha_step, self.early_stop = joint, after_alpha_step, early_stop
-        self.loss, self.clip, self.parallel, self.precision = loss, clip, parallel, precision
-        self.warmup, self.tau, self.drop, self.drop_in_alpha_steps = warmup, tau, drop, drop_in_alpha_steps
-        self.weight_lr, self.alpha_lr = weight_lr, alpha_lr
+        self.method = method.for_net(net)
+        self._uniform = self.alphas.uniform()
+        if self.method.prior:
+            self.method.prior.begin(self.alphas)
+        if execution.memory_format is not None:
+            net.to(memory_format=execution.memory_format)
         self._weights = [p for p in net.parameters() if p.requires_grad]
-        self.weight_optimizer = weight_optimizer(self._weights)
-        self.alpha_optimizer = alpha_optimizer(self.alphas.parameters())
-        self.scale, self._memory = LossScale.of(precision), dict[str, Tensor]()
-        self.steps, self.done = steps, 0
-        self.watched: list[tuple[float, dict[str, Any]]] = []  # of each epoch: early_stop's measure, what it derives
+        self.weight_optimizer = self.method.weight_optimizer(self._weights)
+        self.alpha_optimizer = self.method.alpha_optimizer(self.alphas.parameters())
+        self.scale, self._memory = LossScale.of(execution.precision), dict[str, Tensor]()
+        self.done = 0
+        self.watched: list[tuple[float, dict[str, Any]]] = []
+        # Walking over all modules takes too long to do in every step.
         self._tracing = tracing(net)
         self._drops = [m for m in self._tracing if isinstance(m, DropBlockIdentity)]
-        for module in self._drops:
-            module.block = drop_block or module.block
         self._mixed = [m for m in net.modules() if isinstance(m, MixedOp)]
-        self.drop_block = sorted({module.block for module in self._drops})
+        for module in self._drops:
+            module.block = self.method.drop_block or module.block
 
     def to(self, device: str | torch.device) -> Search:
-        """Move network, alphas and optimizer states, the network in the device's `layout`."""
-        self.net.to(device, memory_format=layout(device))  # type: ignore[call-overload]
+        """Move network, alphas and optimizer states to a device."""
+        self.net.to(device, memory_format=self.execution.memory_format)  # type: ignore[call-overload]
         self.alphas.to(device)
         self._uniform.to(device)
         for optimizer in (self.weight_optimizer, self.alpha_optimizer):
-            for p, state in optimizer.state.items():  # fused kernels read parameter and state in the same order
+            for p, state in optimizer.state.items():
                 for key, value in state.items():
                     if isinstance(value, Tensor) and value.shape == p.shape:
+                        # Fused optimizers read parameter and state in memory order, so both need the same layout.
                         state[key] = torch.empty_like(p).copy_(value)
         return self
 
@@ -163,66 +112,70 @@ class Search:
 
     @property
     def warmup_steps(self) -> int:
-        """Steps that train weights only."""
-        return round(self.warmup * self.steps)
+        """Number of steps, from the start, that only train weights."""
+        return round(self.method.warmup * self.steps)
 
     @property
     def warming_up(self) -> bool:
-        """Whether the next step trains weights only."""
+        """Whether the next step only trains weights."""
         return self.done < self.warmup_steps
 
     @property
     def progress(self) -> float:
-        """Of the whole search, 0 at the first step and 1 at the last."""
+        """Progress of the whole search: 0 at the first step, 1 at the last."""
         return min(1.0, self.done / max(1, self.steps - 1))
 
     @property
     def search_progress(self) -> float:
-        """Of the part after warm-up, 0 at its first step and 1 at the last."""
+        """Progress of the part after the warm-up: 0 at its first step, 1 at the last."""
         return min(1.0, max(0.0, (self.done - self.warmup_steps) / max(1, self.steps - 1 - self.warmup_steps)))
 
     # ---------------------------------------------------------------------- step
 
     def step(self, train: Batch, valid: Batch | None) -> dict[str, float]:
-        """An alpha step on ``valid`` (not during warm-up) and a weight step on ``train``; each ``(x, labels)``.
+        """One alpha step on ``valid`` (not during the warm-up), then one weight step on ``train``.
+
+        Args:
+            train, valid: ``(x, labels)``; ``valid`` may be None if the method takes no alpha step now.
 
         Returns:
-            Means over the K sub-graphs: ``train_loss``, ``train_accuracy``, and after warm-up ``valid_loss``,
-            ``valid_accuracy`` and, with a teacher, ``teacher_accuracy``.
+            Means over the K sub-graphs: ``train_loss``, ``train_accuracy``; after the warm-up also ``valid_loss`` and
+            ``valid_accuracy``; with a teacher also ``teacher_accuracy``.
 
         Raises:
-            InputError: an alpha, a gate, a weight or a loss is not a number; the optimizer has not stepped with it.
+            InputError: an alpha, a gate, a weight or a loss is NaN or infinite; the optimizer did not step with it.
         """
-        if not self.net.training:  # a walk over all modules
+        if not self.net.training:  # net.train() walks over all modules
             self.net.train()
-        seen = Seen()
-        if not self.warming_up and self.hypergradient is not None and valid is not None:
-            self._alpha_step(valid, train, seen)
-        joint = self.joint and not self.warming_up
-        means = self._joint_step(train, seen) if joint else self._weight_step(train, seen)
+        metrics = StepMetrics()
+        if not self.warming_up and self.method.learning == "alternate" and valid is not None:
+            self._alpha_step(valid, train, metrics)
+        joint = self.method.learning == "joint" and not self.warming_up
+        means = self._joint_step(train, metrics) if joint else self._weight_step(train, metrics)
         self.done += 1
         return means
 
     def alpha_step(self, train: Batch, valid: Batch) -> None:
-        """The first half of a `step` after the warm-up, by itself: what benchmarks time."""
-        self._alpha_step(valid, train, Seen())
+        """Only the alpha step of a `step` after the warm-up, for benchmarks."""
+        self._alpha_step(valid, train, StepMetrics())
 
-    def _alpha_step(self, valid: Batch, train: Batch, seen: Seen) -> None:
-        assert self.hypergradient is not None
-        subgraphs = self.draw(self.sampler)
-        _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_modules(at(self.drop, self.progress) if self.drop_in_alpha_steps else 0.0)
-        with quiet(self._tracing, drop=self.drop_in_alpha_steps):
-            guided = self.guidance is not None and self.guidance.alpha_step
-            objective = self._objective(valid, seen, "valid", self._teach(valid, seen) if guided else None)
-            virtual = self._objective(train, Seen(), "train", None)
-            self.hypergradient(
+    def _alpha_step(self, valid: Batch, train: Batch, metrics: StepMetrics) -> None:
+        method = self.method
+        assert method.hypergradient is not None
+        subgraphs = self.draw(method.sampler)
+        _set_lr(self.weight_optimizer, at(method.weight_lr, self.progress))
+        self._set_modules(at(method.drop, self.progress) if method.drop_in_alpha_steps else 0.0)
+        with quiet(self._tracing, drop=method.drop_in_alpha_steps):
+            guided = method.guidance is not None and method.guidance.alpha_step
+            objective = self._objective(valid, metrics, "valid", self._teach(valid, metrics) if guided else None)
+            virtual = self._objective(train, StepMetrics(), "train", None)
+            method.hypergradient(
                 AlphaStep(
                     self.net,
                     self.alphas,
                     subgraphs,
                     objective,
-                    parallel=self.parallel,
+                    parallel=self.execution.parallel,
                     train_objective=virtual,
                     weight_optimizer=self.weight_optimizer,
                     generator=self.generator,
@@ -230,66 +183,69 @@ class Search:
                     memory=self._memory,
                 )
             )
-        self._move_alphas(seen, subgraphs)
+        self._move_alphas(metrics, subgraphs)
 
-    def _move_alphas(self, seen: Seen, subgraphs: list[SubGraph]) -> None:
-        """A step of the alphas by the gradients that they have, and the penalties'."""
-        for penalty in self.penalties:
+    def _move_alphas(self, metrics: StepMetrics, subgraphs: list[SubGraph]) -> None:
+        """Add the gradients of the penalties and step the alphas' optimizer."""
+        after = self.method.after_alpha_step
+        for penalty in self.method.penalties:
             penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
         norms = {"alpha_gradient": nn.utils.get_total_norm(grads)} if grads else {}
-        if not norms or self._means(seen, subgraphs, norms)[1]:
-            before_CO = self.alphas.stack().detach() if self.after_alpha_step else None
-            _set_lr(self.alpha_optimizer, at(self.alpha_lr, self.progress))
+        if not norms or self._means(metrics, subgraphs, norms)[1]:
+            before_CO = self.alphas.stack().detach() if after else None
+            _set_lr(self.alpha_optimizer, at(self.method.alpha_lr, self.progress))
             self.alpha_optimizer.step()
-            if self.after_alpha_step and before_CO is not None:
-                self.after_alpha_step(self.alphas, before_CO, subgraphs)
+            if after and before_CO is not None:
+                after(self.alphas, before_CO, subgraphs)
         self.alpha_optimizer.zero_grad(set_to_none=True)
 
-    def _weight_step(self, batch: Batch, seen: Seen) -> dict[str, float]:
+    def _weight_step(self, batch: Batch, metrics: StepMetrics) -> dict[str, float]:
         with torch.no_grad():
-            subgraphs = self.draw(self.weight_sampler)
-        return self._move_weights(batch, seen, subgraphs)
+            subgraphs = self.draw(self.method.weight_sampler)
+        return self._move_weights(batch, metrics, subgraphs)
 
-    def _joint_step(self, batch: Batch, seen: Seen) -> dict[str, float]:
-        """Weights and alphas by one pass, through the same gates."""
-        subgraphs = self.draw(self.sampler)
+    def _joint_step(self, batch: Batch, metrics: StepMetrics) -> dict[str, float]:
+        """Weights and alphas learn from the same pass, through the same gates."""
+        subgraphs = self.draw(self.method.sampler)
         leaves, push = cut(subgraphs)
-        means = self._move_weights(batch, seen, leaves)
+        means = self._move_weights(batch, metrics, leaves)
         push()
-        self._move_alphas(seen, subgraphs)
+        self._move_alphas(metrics, subgraphs)
         return means
 
-    def _move_weights(self, batch: Batch, seen: Seen, subgraphs: list[SubGraph]) -> dict[str, float]:
-        guided = self.guidance is not None and self.guidance.weight_step and not self.warming_up
-        teacher = self._teach(batch, seen) if guided else None
-        _set_lr(self.weight_optimizer, at(self.weight_lr, self.progress))
-        self._set_modules(at(self.drop, self.progress))
-        objective = self._objective(batch, seen, "train", teacher)
+    def _move_weights(self, batch: Batch, metrics: StepMetrics, subgraphs: list[SubGraph]) -> dict[str, float]:
+        method = self.method
+        guided = method.guidance is not None and method.guidance.weight_step and not self.warming_up
+        teacher = self._teach(batch, metrics) if guided else None
+        _set_lr(self.weight_optimizer, at(method.weight_lr, self.progress))
+        self._set_modules(at(method.drop, self.progress))
+        objective = self._objective(batch, metrics, "train", teacher)
         mean_backward(
             self.net,
             subgraphs,
             objective,
-            parallel=self.parallel,
+            parallel=self.execution.parallel,
             weights=self._weights,
             scale=self.scale.value,
         )
-        norm = nn.utils.clip_grad_norm_(self._weights, self.clip)
-        means, good = self._means(seen, subgraphs, {"weight_gradient": norm})
+        norm = nn.utils.clip_grad_norm_(self._weights, method.clip)
+        means, good = self._means(metrics, subgraphs, {"weight_gradient": norm})
         if good:
             self.weight_optimizer.step()
-        self.weight_optimizer.zero_grad(set_to_none=True)  # what does not run next time has no gradient, not zeros
+        # Candidates that do not run next time must have no gradient; with zeros SGD would still apply weight decay.
+        self.weight_optimizer.zero_grad(set_to_none=True)
         return means
 
     def _means(
-        self, seen: Seen, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
+        self, metrics: StepMetrics, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
     ) -> tuple[dict[str, float], bool]:
-        """The means of what was seen, and whether to step with gradients of these norms; one device sync.
+        """The means of the metrics, and whether to step with gradients of these norms. Waits for the device once.
 
         Raises:
-            InputError: one of them is not a number, but for gradients that a smaller `LossScale` will mend.
+            InputError: a value is NaN or infinite, unless it is a gradient that a smaller `LossScale` can avoid.
         """
-        values = seen.means(norms)
+        values = metrics.means(norms)
         means = {name: value for name, value in values.items() if name not in norms}
         good = self.scale.take(values[name] for name in norms)
         suspects = {
@@ -300,83 +256,85 @@ class Search:
         refuse_not_finite(self.done + 1, values if good else means, suspects)
         return means, good
 
-    def draw(self, sampler: Sampler) -> list[SubGraph]:
-        """The sub-graphs of one step; uniform ones, or the prior's, during warm-up."""
-        if self.warming_up:
-            alphas = self.alphas if self.prior else self._uniform
-            return self.warmup_sampler(alphas, tau=1.0, generator=self.generator)
-        return sampler(self.alphas, tau=at(self.tau, self.search_progress), generator=self.generator)
+    def draw(self, sampler: Sampler | None = None) -> list[SubGraph]:
+        """Draw the sub-graphs of one step.
 
-    def _teach(self, batch: Batch, seen: Seen) -> Tensor:
+        During the warm-up the method's ``warmup_sampler`` draws them, from uniform probabilities or the prior.
+
+        Args:
+            sampler: draws them after the warm-up; None: the method's ``sampler``.
+        """
+        sampler = sampler or self.method.sampler
+        if self.warming_up:
+            alphas = self.alphas if self.method.prior else self._uniform
+            return (self.method.warmup_sampler or sampler)(alphas, tau=1.0, generator=self.generator)
+        return sampler(self.alphas, tau=at(self.method.tau, self.search_progress), generator=self.generator)
+
+    def _teach(self, batch: Batch, metrics: StepMetrics) -> Tensor:
+        """Logits of the whole super-net, the teacher."""
         x, labels = batch
         with torch.no_grad(), quiet(self._tracing), select(self.net, full(self.alphas)):
-            logits = torch.cat([self._logits(part) for part in self._parts(x)])
-        seen.accuracy("teacher", logits, labels)
+            logits = torch.cat([self.execution.logits(self.net, part) for part in self.execution.split(x)])
+        metrics.add_accuracy("teacher", logits, labels)
         return logits
 
-    def _objective(self, batch: Batch, seen: Seen, part: str, teacher: Tensor | None) -> Parts:
-        """The loss on a batch, of the sub-graph selected at the moment."""
+    def _objective(self, batch: Batch, metrics: StepMetrics, part: str, teacher: Tensor | None) -> Parts:
+        """The loss of the currently selected sub-graph on a batch."""
+        guidance, split, micro_batches = self.method.guidance, self.execution.split, self.execution.micro_batches
 
-        def of(x: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-            logits = self._logits(x)
+        def loss_of(x: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+            logits = self.execution.logits(self.net, x)
             loss = self.loss(logits, labels)
-            seen.add(f"{part}_loss", loss.detach())
-            seen.accuracy(part, logits, labels)
-            if teacher is not None and self.guidance is not None:
-                loss = loss + self.guidance(logits, teacher, self.search_progress)
-            return loss if self.micro_batches == 1 else loss / self.micro_batches
+            metrics.add(f"{part}_loss", loss.detach())
+            metrics.add_accuracy(part, logits, labels)
+            if teacher is not None and guidance is not None:
+                loss = loss + guidance(logits, teacher, self.search_progress)
+            return loss if micro_batches == 1 else loss / micro_batches
 
         x, labels = batch
-        teachers = [None] * self.micro_batches if teacher is None else self._parts(teacher)
-        return Parts([partial(of, *one) for one in zip(self._parts(x), self._parts(labels), teachers, strict=True)])
-
-    def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
-        if len(tensor) % self.micro_batches:
-            raise InputError(f"a batch of {len(tensor)} is not to be cut into {self.micro_batches} equal micro-batches")
-        return tensor.chunk(self.micro_batches) if self.micro_batches > 1 else [tensor]
-
-    def _logits(self, x: Tensor) -> Tensor:
-        x = x if x.device.type == "cpu" else x.contiguous()  # the layout of the first map is that of all
-        with autocast(x.device, self.precision):
-            logits: Tensor = self.net(x)
-        return logits if self.precision == "float32" else logits.float()
+        teachers = [None] * micro_batches if teacher is None else split(teacher)
+        return Parts([partial(loss_of, *one) for one in zip(split(x), split(labels), teachers, strict=True)])
 
     def _set_modules(self, drop: float) -> None:
-        """For the step that follows; the network may be another search's too."""
+        """Set what modules need for the next step. Done in every step, because searches may share a network."""
         for module in self._drops:
-            if module.p != drop:  # to set it takes nn.Module longer than to look
+            if module.p != drop:  # setting an attribute of an nn.Module is slower than reading it
                 module.p = drop
         for choice in self._mixed:
-            if choice.recompute != self.recompute:
-                choice.recompute = self.recompute
+            if choice.recompute != self.execution.recompute:
+                choice.recompute = self.execution.recompute
 
     # -------------------------------------------------------------------- result
 
     def derive(self) -> Genotype:
-        """The architecture that the alphas stand for now."""
+        """The architecture that the alphas currently stand for."""
         return derive(self.net, self.alphas)
 
     @torch.no_grad()
     def evaluate(self, genotype: Genotype, batches: Iterable[Batch]) -> float:
-        """Accuracy (a fraction) of a sub-graph with the shared weights, normalised with batch statistics: ``batches``
-        must mix the classes."""
+        """Accuracy, a fraction, of a sub-graph with the shared weights.
+
+        BatchNorm uses the statistics of each batch, so ``batches`` must mix the classes.
+        """
         (subgraph,) = Fixed(genotype)(self.alphas)
         correct = count = 0
         was_training = self.net.training
         self.net.train()
         with quiet(self._tracing), select(self.net, subgraph):
             for x, labels in batches:
-                correct += int((self._logits(x).argmax(-1) == labels).sum())
+                correct += int((self.execution.logits(self.net, x).argmax(-1) == labels).sum())
                 count += len(labels)
         self.net.train(was_training)
         return correct / max(1, count)
 
     def describe(self) -> dict[str, Any]:
-        """Every part and number that this search is made of, as plain JSON values; a schedule as [start, end]."""
-        return describe(self)
+        """Method, execution, loss and length as JSON values, for the run folder and the report."""
+        blocks = sorted({module.block for module in self._drops})
+        parts = {"loss": describe(self.loss), "steps": self.steps, "drop_block": blocks}
+        return self.method.describe() | self.execution.describe() | parts
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a search is: weights, alphas, both optimizers, step, random states."""
+        """The whole state: weights, alphas, both optimizers, step, random states."""
         return {
             "net": self.net.state_dict(),
             "alphas": self.alphas.state_dict(),
@@ -392,13 +350,13 @@ class Search:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Back to a state of `state_dict`, the global random state included."""
+        """Restore a state of `state_dict`, including the global random state."""
         self.net.load_state_dict(state["net"])
         self.alphas.load_state_dict(state["alphas"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.done, self.steps, self.watched = state["done"], state["steps"], state["watched"]
-        self.scale = LossScale(**state.get("scale", {}))  # earlier versions had neither
+        self.scale = LossScale(**state.get("scale", {}))  # older checkpoints have neither
         self._memory = dict(state.get("memory", {}))
         self.generator.set_state(state["generator"])
         set_random_states(state)

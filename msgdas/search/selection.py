@@ -1,4 +1,4 @@
-"""Selection on validation: of architectures drawn from the final distribution, the best with the shared weights."""
+"""Select the final architecture on validation data: draw several from the final distribution, keep the best."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Ranked(NamedTuple):
 
 
 def draw(search: Search, generator: torch.Generator, rule: Rule | None = None) -> Genotype:
-    """An architecture from the distribution that the alphas stand for: the rule on alphas with Gumbel noise.
+    """Draw an architecture from the distribution of the alphas: apply the rule to alphas with added Gumbel noise.
 
-    For `argmax` that is a draw of each candidate with its probability ``softmax(a)`` (the Gumbel-max trick); for
-    `top_edges` the operations are drawn so and the edges by their noisy strengths.
+    With `argmax` this draws each candidate with its probability ``softmax(a)`` (the Gumbel-max trick). With `top_edges`
+    operations are drawn that way and edges are ranked by their noisy strengths.
     """
     noisy = deepcopy(search.alphas).requires_grad_(False)
     for logits in noisy.logits.values():
@@ -43,13 +43,16 @@ def select_on_validation(
     seed: int = 0,
     rule: Rule | None = None,
 ) -> list[Ranked]:
-    """What the rule derives and ``samples`` draws, ranked by accuracy with the shared weights, the best first.
+    """Rank the derived architecture and ``samples`` random draws by their accuracy with the shared weights, best first.
 
-    For every method and every space. Of equals the likelier derived one stays before the draws.
+    Works for every method and space. In a tie the derived architecture comes first.
 
     Args:
-        batches: gives the validation batches, anew for each architecture; of mixed classes, as `validation_batches`.
-        seed: of the draws.
+        batches: returns the validation batches; called once per architecture. Batches must mix the classes, as those of
+            `validation_batches` do.
+        samples: number of draws.
+        seed: seed of the draws.
+        rule: derivation rule; default: the network's own (see `derive`).
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = [derive(search.net, search.alphas, rule), *(draw(search, generator, rule) for _ in range(samples))]

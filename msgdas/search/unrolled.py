@@ -1,4 +1,4 @@
-"""DARTS's second-order hypergradient: the alphas see the weights move."""
+"""DARTS's second-order hypergradient: through one virtual step of the weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ Objective = Callable[[], Tensor]
 class Unrolled:
     """``∂L_valid(w − ξ ∇_w L_train(w, a), a)/∂a`` (Liu et al. 2019, arXiv:1806.09055, eq. 6 to 8).
 
-    ξ is the weights' learning rate. The product with the mixed second derivative is a finite difference over two
-    networks ``w ± ε ∂L_valid/∂w'``, ``ε = epsilon / ‖∂L_valid/∂w'‖``. All of it is in the space of the gates and handed
-    on to the alphas once, so it serves every sampler; with several sub-graphs L is their mean.
+    ξ is the learning rate of the weights. The product with the mixed second derivative is a finite difference between
+    the networks at ``w ± ε ∂L_valid/∂w'`` with ``ε = epsilon / ‖∂L_valid/∂w'‖``. Everything is computed for the gates
+    and passed on to the alphas once, so it works with every sampler. With several sub-graphs L is their mean.
 
     Args:
-        momentum, weight_decay: whether the virtual step has the weight optimizer's (DARTS's public code has both).
+        momentum: include the optimizer's momentum in the virtual step (DARTS's public code does).
+        weight_decay: include its weight decay (DARTS's public code does).
         epsilon: length of the finite difference.
-        exact: double backward instead of finite differences: for tests and tiny networks, and not with hard gates.
+        exact: use double backward instead of finite differences; for tests and tiny networks, soft gates only.
 
     Raises:
         InputError: ``exact`` with hard gates, or with choices that recompute.
@@ -98,7 +99,7 @@ class Unrolled:
     def _moves(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], optimizer: Optimizer
     ) -> list[Tensor | None]:
-        """What the virtual step subtracts, over ξ; None for a weight that the loss does not reach."""
+        """What the virtual step subtracts, divided by ξ; None for a weight that the loss does not reach."""
         moves = {p: grad for p, grad in zip(weights, grads, strict=True) if grad is not None}
         for group in optimizer.param_groups:
             those = [p for p in group["params"] if p in moves]
@@ -115,7 +116,7 @@ class Unrolled:
 
 
 def _add(moves: dict[Tensor, Tensor], others: Mapping[Tensor, Tensor], by: float) -> None:
-    """``by · other`` to the moves of the same weights."""
+    """Add ``by · other`` to the moves of the same weights."""
     if others:
         sums = torch._foreach_add([moves[p] for p in others], list(others.values()), alpha=by)
         moves.update(zip(others, sums, strict=True))
@@ -143,7 +144,7 @@ def _mean(net: nn.Module, leaves: list[SubGraph], objective: Objective) -> Tenso
 def _backward(
     step: AlphaStep, leaves: list[SubGraph], objective: Objective, inputs: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Gradients of the mean objective to ``inputs``, none of them left behind."""
+    """Gradients of the mean objective with respect to ``inputs``; their ``.grad`` is None afterwards."""
     mean_backward(step.net, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
     gather_gradients(inputs)
     found = [leaf.grad for leaf in inputs]
@@ -154,7 +155,7 @@ def _backward(
 
 @contextmanager
 def _moving(weights: Sequence[Tensor]) -> Iterator[Callable[[Sequence[Tensor | None], float], None]]:
-    """A function ``(moves, by)`` that sets the weights to ``w + by · move``; afterwards they are bit for bit ``w``."""
+    """Gives a function ``(moves, by)`` that sets the weights to ``w + by · move``; restores them exactly on exit."""
     there = [w.detach() for w in weights]
     before = [w.clone() for w in there]
 
