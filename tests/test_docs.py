@@ -104,6 +104,22 @@ def test_every_page_is_in_the_navigation():
     assert sorted(f"docs/{page}" for page in listed) == sorted(set(ALL_PAGES) - {"README.md"})
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/README.md"])
+def test_links_outside_the_site_lead_somewhere(page):
+    """Those inside it are checked by ``mkdocs build --strict``."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+def test_pages_that_the_code_names_exist():
+    for folder in ("msgdas", "benchmarks", "examples"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for page in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).exists(), f"{path.relative_to(ROOT)}: {page}"
+
+
 def test_own_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples/own_model.py"), run_name="__main__")
