@@ -135,8 +135,8 @@ def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 def launches(setting: Setting, console: Console) -> Iterator[Row]:
     """Kernels of a step."""
     subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
-    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in setups.items()}
-    steps |= {f"{t} alpha": s.alpha for t, s in setups.items()}
+    steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
+    steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
     table = Table(
         "step", "launches", "waits", "ms busy", title=f"{setting.space}, batch {setting.batch_size}", box=None
     )

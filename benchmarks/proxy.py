@@ -15,6 +15,7 @@ import io
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from msgdas.genotype import Genotype
 from msgdas.ops.statistics import quiet
 from msgdas.runs import write_atomic
 from msgdas.samplers import Fixed
+from msgdas.search.execution import Execution
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import select

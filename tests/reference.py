@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
+from dataclasses import fields, replace
 
 import torch
 from torch import nn
 
 from msgdas.alphas import Alphas
 from msgdas.choice import MixedOp
+from msgdas.search.execution import Execution
+from msgdas.search.method import Method
+from msgdas.search.search import Search
 from msgdas.spaces import nasbench201
 
 X, Y = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 2, 0])
@@ -57,6 +61,18 @@ def smooth():
 
     choices = [MixedOp(f"c{i}", candidates()) for i in range(3)]
     return nn.Sequential(nn.Linear(3, 6), *choices, nn.Linear(6, 3)).double()
+
+
+def searching(net, method, **changes):
+    """A search by ``method`` with other fields, of the method, of its execution or of the search."""
+    execution = {f.name: changes.pop(f.name) for f in fields(Execution) if f.name in changes}
+    method = replace(method, **{f.name: changes.pop(f.name) for f in fields(Method) if f.name in changes})
+    return Search(net, method, execution=Execution(**execution), **changes)
+
+
+def change(search, **fields):
+    """Give a search a method with other fields."""
+    search.method = replace(search.method, **fields)
 
 
 class _Written(nn.Module):

@@ -14,7 +14,8 @@ from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.drop import drop_block
 from msgdas.ops.statistics import quiet
 from msgdas.samplers import GumbelTopK
-from msgdas.subgraph import Gate, SubGraph, full, select
+from msgdas.samplers.softmax import full
+from msgdas.subgraph import Gate, SubGraph, select
 
 
 def pair(name="c"):

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from reference import X, Y, alphas_of, seeded, small_net, written_out
+from reference import X, Y, alphas_of, change, searching, seeded, small_net, written_out
 from torch import nn
 from torch.distributions import Dirichlet as Distribution
 from torch.nn import functional as F
@@ -19,8 +19,8 @@ from msgdas.ops.statistics import quiet
 from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, Topology
 from msgdas.samplers._relax import gumbel_like
 from msgdas.search.gradients import AlphaStep, added, first_order
+from msgdas.search.method import Method
 from msgdas.search.penalties import keep_unsampled
-from msgdas.search.search import Search
 from msgdas.spaces import toy
 from msgdas.subgraph import cut, select
 
@@ -48,7 +48,7 @@ def gradient(alphas):
 @pytest.mark.parametrize("tau", [10.0, 1.0, 0.1])
 def test_gdas_is_gumbel_top_1_draw_for_draw(net, alphas, tau):
     """Written out: ``h = softmax((log p + g) / τ)``, the largest runs, its output times ``hard − sg(h) + h``."""
-    (draw,) = methods.gdas(net).sampler(alphas, tau=tau, generator=seeded(4))
+    (draw,) = methods.gdas().sampler(alphas, tau=tau, generator=seeded(4))
     noise_CO = gumbel_like(alphas.stack().detach(), seeded(4))
     gates = {}
     for c, name in enumerate(alphas.names):
@@ -121,7 +121,7 @@ def test_unsampled_candidates_keep_their_probability():
     """Through real alpha steps: whatever the pair does, the others' probabilities stay."""
     torch.manual_seed(0)
     net, answer, weight = toy.problem(0)
-    search = methods.proxylessnas(net, steps=20, alpha_lr=0.1)
+    search = searching(net, methods.proxylessnas(), steps=20, alpha_lr=0.1)
     seen = []
 
     def watch(alphas, before, subgraphs):
@@ -133,7 +133,7 @@ def test_unsampled_candidates_keep_their_probability():
             torch.testing.assert_close(alphas[name].softmax(-1)[others], was[others])
             seen.append((alphas[name].softmax(-1) - was)[list(sampled)].abs().max().item())
 
-    search.after_alpha_step = watch
+    change(search, after_alpha_step=watch)
     data = toy.batches(answer, weight)
     for _ in range(20):
         search.step(next(data), next(data))
@@ -146,7 +146,7 @@ def test_unsampled_candidates_keep_their_probability():
 def test_snas_moves_weights_and_alphas_by_one_pass():
     torch.manual_seed(0)
     net, answer, weight = toy.problem(0)
-    search = methods.snas(net, steps=2, alpha_lr=0.1, tau=1.0)
+    search = searching(net, methods.snas(), steps=2, alpha_lr=0.1, tau=1.0)
     batch = next(toy.batches(answer, weight))
     generator = copy.deepcopy(search.generator.get_state())
     alphas, passes = copy.deepcopy(search.alphas), []
@@ -163,9 +163,10 @@ def test_snas_moves_weights_and_alphas_by_one_pass():
     assert any(not torch.equal(p, q) for p, q in zip(net.parameters(), twin.parameters(), strict=True))
 
 
-def test_joint_and_an_alpha_step_exclude_each_other():
-    with pytest.raises(InputError, match="joint=True has no alpha step"):
-        Search(toy.problem()[0], GumbelSoftmax(), hypergradient=first_order, joint=True)
+@pytest.mark.parametrize("learning", ["joint", "none"])
+def test_only_alternating_methods_have_a_hypergradient(learning):
+    with pytest.raises(InputError, match=f"learning='{learning}' has no alpha step"):
+        Method(GumbelSoftmax(), hypergradient=first_order, learning=learning)
 
 
 def test_dirichlet_draws_have_the_mean_and_variance_of_the_law():

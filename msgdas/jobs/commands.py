@@ -167,6 +167,10 @@ def _agree(began: Any, now: Any) -> bool:
     """Whether two descriptions agree in all that both have: versions differ in what they describe."""
     if isinstance(began, dict) and isinstance(now, dict):
         return all(_agree(began[name], now[name]) for name in began.keys() & now.keys())
+    if isinstance(began, list) and isinstance(now, list):
+        return len(began) == len(now) and all(map(_agree, began, now))
+    if isinstance(began, str) and isinstance(now, dict):  # a part by its name alone
+        return began == now.get("name")
     return bool(began == now)
 
 

@@ -6,20 +6,21 @@ import math
 
 import pytest
 import torch
+from reference import searching
 
 from msgdas.bench import memory, setups, speed
-from msgdas.bench.naive import naive
+from msgdas.bench.naive import naive, naive_net
 from msgdas.bench.rows import Earlier, Row, write_rows
 from msgdas.bench.setups import Method, Setting, plain_networks, search_of, supernet
 from msgdas.choice import MixedOp
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.methods import METHODS, darts
 from msgdas.fast import fused
-from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.fast.dense import DenseConv2d
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.methods import METHODS, darts
+from msgdas.ops import AvgPool2x2, AvgPool3x3, BatchNorm2d
 from msgdas.spaces import SPACES
 from msgdas.subgraph import select
 
@@ -43,8 +44,8 @@ def run(*arguments):
 @pytest.mark.parametrize("space", ["nasbench201", "darts", "s2", "mbconv", "mbconv-macro"])
 def test_the_plain_networks_are_the_sub_graphs_of_the_next_step(space):
     search = search_of(Method("msgdas", "msgdas", {"k": 2}), setting(space))
-    net, kept = plain_networks(search, search.sampler, search.net)
-    drawn = search.draw(search.sampler)
+    net, kept = plain_networks(search, search.method.sampler, search.net)
+    drawn = search.draw()
     x = torch.randn(4, 3, 8, 8)
     assert len(kept) == len(drawn) == 2
     for genotype, subgraph in zip(kept, drawn, strict=True):
@@ -57,24 +58,27 @@ def test_a_multi_path_method_is_compared_with_a_random_sub_graph_of_a_net_withou
     base = supernet(setting("darts"))
     search = search_of(Method("pc-darts", "pc-darts"), setting("darts"), base)
     assert search.net is not base
-    first = plain_networks(search, search.sampler, base)
+    first = plain_networks(search, search.method.sampler, base)
     assert first[0] is base
     assert len(first[1]) == 1
-    assert plain_networks(search, search.sampler, base) == first
+    assert plain_networks(search, search.method.sampler, base) == first
     torch.rand(1, generator=search.generator)
-    assert plain_networks(search, search.sampler, base)[1] != first[1]
+    assert plain_networks(search, search.method.sampler, base)[1] != first[1]
 
 
 def test_proxylessnas_runs_other_sub_graphs_in_its_two_steps():
     search = search_of(Method("proxylessnas", "proxylessnas"), setting())
-    assert plain_networks(search, search.sampler, search.net) != plain_networks(
-        search, search.weight_sampler, search.net
+    assert plain_networks(search, search.method.sampler, search.net) != plain_networks(
+        search, search.method.weight_sampler, search.net
     )
 
 
 def test_the_naive_super_net_learns_the_same_alphas():
     net, (x, labels) = supernet(setting("darts")), setups.batch(setting("darts"))
-    searches = darts(copy.deepcopy(net), alpha_lr=0.1), naive(copy.deepcopy(net), alpha_lr=0.1)
+    searches = (
+        searching(copy.deepcopy(net), darts(), alpha_lr=0.1),
+        searching(naive_net(copy.deepcopy(net)), naive(), alpha_lr=0.1),
+    )
     for search in searches:
         search.alpha_step((x, labels), (x, labels))
     ours, reference = searches
@@ -136,7 +140,7 @@ def test_one_by_one_the_paths_of_several_steps_are_the_same():
     search = search_of(Method("k4", "msgdas", {"k": 4}), setting("darts"))
 
     def drawn(steps):
-        pairs = [(search.draw(search.sampler), search.draw(search.weight_sampler)) for _ in range(steps)]
+        pairs = [(search.draw(), search.draw(search.method.weight_sampler)) for _ in range(steps)]
         return [
             [{name: gate.active for name, gate in one.items()} for each in part for one in each]
             for part in zip(*pairs, strict=True)
@@ -144,7 +148,7 @@ def test_one_by_one_the_paths_of_several_steps_are_the_same():
 
     with setups.rewound(search):
         together = drawn(3)
-    search.sampler, search.weight_sampler = memory._OneByOne(search.sampler), memory._OneByOne(search.weight_sampler)
+    search.method = memory.one_by_one_of(search.method)
     assert drawn(12) == together
 
 
@@ -262,7 +266,7 @@ def test_the_guard_sets_the_exit_code(factor, code, tmp_path, capsys):
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
 def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
     search = search_of(Method("random", "random"), setting(space))
-    net, (kept,) = plain_networks(search, search.sampler, search.net)
+    net, (kept,) = plain_networks(search, search.method.sampler, search.net)
     ours, theirs = (setups.Plain(net, kept, pytorch=own).net for own in (False, True))
     x = torch.randn(4, 3, 8, 8)
     torch.testing.assert_close(theirs(x), ours(x))
@@ -272,7 +276,7 @@ def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
 
 def test_it_runs_without_the_kernels(kernels, monkeypatch):
     search = search_of(Method("random", "random"), setting())
-    net, (kept,) = plain_networks(search, search.sampler, search.net)
+    net, (kept,) = plain_networks(search, search.method.sampler, search.net)
     ours, theirs = (setups.Plain(net, kept, pytorch=own) for own in (False, True))
     ran = []
     monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (ran.append(1), of(*given)))

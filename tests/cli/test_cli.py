@@ -111,7 +111,8 @@ def test_a_run_from_before_an_option_goes_on_and_one_of_other_defaults_does_not(
     old = tmp_path / "old"
     shutil.copytree(searched, old)
     config = json.loads((old / "config.json").read_text())
-    del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["joint"]
+    del config["settings"]["cost_weight"], config["settings"]["drop_in_alpha_steps"], config["search"]["learning"]
+    config["search"]["weight_optimizer"]["dampening"] = 0  # described by an older version alone
     write_json(old / "config.json", config)
     assert run("search", "--out", old, "--resume") == 0
     config["search"]["clip"] = 3.0
@@ -139,7 +140,15 @@ def test_a_stopped_search_goes_on_bit_for_bit(searched, tmp_path, kill):
     out = tmp_path / "run"
     slow = f"import time, msgdas.search.search as s; step = s.Search.step; n = [0]\n{PAUSE}"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{slow}\nfrom msgdas.cli.main import main; main()", "search", *SMALL, "--out", str(out)],
+        [
+            sys.executable,
+            "-c",
+            f"{slow}\nfrom msgdas.cli.main import main; main()",
+            "search",
+            *SMALL,
+            "--out",
+            str(out),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

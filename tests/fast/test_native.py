@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from reference import a_map, alphas_of, threads
+from reference import a_map, alphas_of, searching, threads
 from torch import nn
 
 import msgdas.fast.native
@@ -14,10 +14,10 @@ from msgdas.alphas import Alphas
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.methods import darts, gdas
-from msgdas.fast.native import _blocks, _kernels, native, use_native
 from msgdas.fast import fused
 from msgdas.fast.depthwise import DepthwiseConv2d
+from msgdas.fast.native import _blocks, _kernels, native, use_native
+from msgdas.methods import darts, gdas
 from msgdas.runs import Run
 from msgdas.samplers import Fixed, Softmax
 from msgdas.spaces import darts as darts_space
@@ -114,7 +114,7 @@ def test_a_search_repeats_bit_for_bit(method):
     for _ in range(2):
         torch.manual_seed(0)
         net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(memory_format=torch.channels_last)
-        search = method(net, warmup=0.0, steps=3)
+        search = searching(net, method(), warmup=0.0, steps=3)
         x = torch.randn(8, 3, 16, 16).contiguous(memory_format=torch.channels_last)
         labels = torch.arange(8)
         with threads(2):

@@ -6,22 +6,23 @@ import copy
 
 import pytest
 import torch
-from reference import alphas_of, seeded, smooth
+from reference import alphas_of, searching, seeded, smooth
 from torch import nn
 from torch.nn import functional as F
 
 from msgdas.alphas import Alphas
 from msgdas.choice import Choice, MixedOp, total
 from msgdas.errors import InputError
-from msgdas.methods import darts as darts_of
-from msgdas.methods import darts_2nd
-from msgdas.fast.native import native, use_native
 from msgdas.fast import weighted
-from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
+from msgdas.fast.native import native, use_native
 from msgdas.fast.sums import plus
 from msgdas.fast.weighted import sharing
+from msgdas.methods import darts as darts_of
+from msgdas.methods import darts_2nd
+from msgdas.ops import AvgPool3x3, DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.statistics import quiet
 from msgdas.samplers import Softmax
+from msgdas.search.execution import Execution
 from msgdas.search.unrolled import Unrolled
 from msgdas.spaces import darts, nasbench201
 from msgdas.subgraph import Gate, SubGraph, cut, select
@@ -288,7 +289,8 @@ def test_a_search_that_recomputes_is_the_same_search(method, kernels):
     for recompute in (False, True):
         torch.manual_seed(0)
         net = SPACES["nasbench201"]().double()
-        search = method(net, recompute=recompute, warmup=0.0, drop=0.3, drop_in_alpha_steps=True, steps=3)
+        settings = {"warmup": 0.0, "drop": 0.3, "drop_in_alpha_steps": True, "steps": 3}
+        search = searching(net, method(), recompute=recompute, **settings)
         for _ in range(3):
             search.step((x, labels), (x.flip(0), labels.flip(0)))
         found.append(dict(net.state_dict()) | {f"alpha {n}": p for n, p in search.alphas.logits.items()})
@@ -312,9 +314,9 @@ def test_recomputation_keeps_less():
 
 def test_recomputation_and_running_together_exclude_each_other():
     with pytest.raises(InputError, match="leave one out"):
-        darts_of(SPACES["nasbench201"](), recompute=True, parallel=True)
+        Execution(recompute=True, parallel=True)
     net = smooth()
-    search = darts_of(net, recompute=True, hypergradient=Unrolled(exact=True))
+    search = searching(net, darts_of(), recompute=True, hypergradient=Unrolled(exact=True))
     x, labels = torch.randn(4, 3).double(), torch.tensor([0, 1, 2, 0])
     with pytest.raises(InputError, match="exact=True cannot recompute"):
         search.step((x, labels), (x, labels))

@@ -16,6 +16,7 @@ from msgdas.errors import InputError
 from msgdas.ops import PartialChannels
 from msgdas.ops.partial import on_part
 from msgdas.samplers import Fixed, Softmax
+from msgdas.search.search import Search
 from msgdas.search.selection import select_on_validation
 from msgdas.spaces import find_space
 from msgdas.spaces.darts import supernet
@@ -139,7 +140,7 @@ def test_a_search_takes_its_steps_and_its_find_is_evaluated(space, settings):
     found = find_space(space)
     net = found.supernet(**TINY, cells=3, **settings)
     assert any(isinstance(m, PartialChannels) for m in net.modules()) == ("partial" in settings)
-    search = methods.pc_darts(net, steps=2)
+    search = Search(net, methods.pc_darts(), steps=2)
     batch = torch.randn(6, 3, 8, 8), torch.arange(6) % 3
     before = {name: search.alphas[name].detach().clone() for name in search.alphas.names}
     for _ in range(2):

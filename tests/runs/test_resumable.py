@@ -22,14 +22,14 @@ from torchvision.ops import StochasticDepth
 
 from msgdas import methods
 from msgdas.cli import main as cli
-from msgdas.jobs import commands as jobs
-from msgdas.runs import resumable as lasting
 from msgdas.data import load_data
 from msgdas.errors import InputError
-from msgdas.runs.finite import tensors
+from msgdas.jobs import commands as jobs
 from msgdas.retrain import Recipe, retrain
 from msgdas.retrain import train as retraining
 from msgdas.runs import Run, write_json
+from msgdas.runs import resumable as lasting
+from msgdas.runs.finite import tensors
 from msgdas.search.loop import Stopped, fit
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph
@@ -412,7 +412,7 @@ def bad_alpha(job):
 
 
 def bad_gate(job):
-    sampler = job.sampler
+    sampler = job.method.sampler
 
     def sample(alphas, **numbers):
         factors = {name: NAN if name == "cell/1-2" else 1.0 for name in alphas.names}
@@ -421,7 +421,7 @@ def bad_gate(job):
             for subgraph in sampler(alphas, **numbers)
         ]
 
-    job.sampler = sample
+    job.method = replace(job.method, sampler=sample)
 
 
 def bad_loss(job):

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from reference import X, Y, alphas_of, seeded, small_net, written_out
+from reference import X, Y, alphas_of, searching, seeded, small_net, written_out
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -314,12 +314,12 @@ def test_ranked_is_compare_less_the_running_mean_of_the_advantages():
 
 def test_what_ranked_remembers_is_saved_with_the_search():
     torch.manual_seed(0)
-    search = msgdas(small_net(1), gradient="ranked", warmup=0.0, steps=9)
+    search = searching(small_net(1), msgdas(gradient="ranked"), warmup=0.0, steps=9)
     for _ in range(2):
         search.step((X, Y), (X, Y))
     state, found = copy.deepcopy(search.state_dict()), []
     assert state["memory"]["advantages"].shape == (3,)
-    for again in (search, msgdas(small_net(1), gradient="ranked", warmup=0.0, steps=9)):
+    for again in (search, searching(small_net(1), msgdas(gradient="ranked"), warmup=0.0, steps=9)):
         again.load_state_dict(copy.deepcopy(state))
         again.step((X, Y), (X, Y))
         found.append(again.alphas.stack().detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import seeded
+from reference import searching, seeded
 from torch import nn
 from torch.nn import functional as F
 
@@ -76,7 +76,8 @@ def test_expected_cost_is_its_expectation_and_cheapens_what_is_found():
 def test_a_heavy_penalty_finds_the_free_candidate(name):
     net, answer, weight = toy.problem(1)
     costs = {f"part/{c}": torch.tensor([0.0, 1.0, 1.0, 1.0]) for c in range(3)}
-    search = methods.METHODS[name](net, steps=120, alpha_lr=0.1, penalties=[ExpectedCost(costs, weight=50.0)])
+    penalties = [ExpectedCost(costs, weight=50.0)]
+    search = searching(net, methods.METHODS[name](), steps=120, alpha_lr=0.1, penalties=penalties)
     data = toy.batches(answer, weight)
     for _ in range(120):
         search.step(next(data), next(data))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import X, Y, small_net
+from reference import X, Y, searching, small_net
 from torch import nn
 from torch.nn import functional as F
 
@@ -24,7 +24,9 @@ def test_micro_batches_do_not_change_a_step(options):
     x, y = torch.randn(8, 3).double(), torch.randint(3, (8,))
     found, told = [], []
     for parts in (1, 4):
-        search = METHODS["msgdas"](without_batch_norm(), k=2, warmup=0.0, micro_batches=parts, steps=9, **options)
+        search = searching(
+            without_batch_norm(), METHODS["msgdas"](k=2, **options), warmup=0.0, micro_batches=parts, steps=9
+        )
         search.alphas.double()
         means = [search.step((x, y), (x.flip(0), y.flip(0))) for _ in range(3)][-1]
         found.append([*search.net.parameters(), *search.alphas.parameters()])
@@ -34,7 +36,7 @@ def test_micro_batches_do_not_change_a_step(options):
 
 
 def test_only_one_micro_batch_is_alive_in_backward():
-    search = METHODS["gdas"](small_net(1), micro_batches=4, steps=1)
+    search = searching(small_net(1), METHODS["gdas"](), micro_batches=4, steps=1)
     sizes = []
     search.net.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
     search.step((X, Y), (X, Y))
@@ -44,9 +46,9 @@ def test_only_one_micro_batch_is_alive_in_backward():
 @pytest.mark.parametrize("bad", [{"micro_batches": 0}, {"micro_batches": 2, "parallel": True}], ids=str)
 def test_bad_micro_batches(bad):
     with pytest.raises(InputError, match="micro_batches"):
-        METHODS["gdas"](small_net(1), **bad)
+        searching(small_net(1), METHODS["gdas"](), **bad)
     with pytest.raises(InputError, match="batch of 4"):
-        METHODS["gdas"](small_net(1), micro_batches=3).step((X, Y), (X, Y))
+        searching(small_net(1), METHODS["gdas"](), micro_batches=3).step((X, Y), (X, Y))
 
 
 METHODS_OF = [(m, {}) for m in ("msgdas", "gdas", "darts", "darts-2nd", "proxylessnas")]
@@ -63,7 +65,7 @@ def test_a_precision_is_of_the_network_alone(method, options, half):
         net = nasbench201.supernet(channels=4, classes=3, image_size=8)
         kinds = set()
         net.classifier.register_forward_hook(lambda _, __, out, kinds=kinds: kinds.add(out.dtype))
-        search = METHODS[method](net, warmup=0.0, precision=precision, steps=9, **options)
+        search = searching(net, METHODS[method](**options), warmup=0.0, precision=precision, steps=9)
         losses[precision] = search.step((x, y), (x, y))["train_loss"]
         assert kinds == {getattr(torch, precision)}
         tensors = [*net.parameters(), *net.buffers(), *search.alphas.parameters()]
@@ -78,7 +80,7 @@ def test_a_loss_sees_float32_logits():
         return F.cross_entropy(logits, labels)
 
     net = nasbench201.supernet(channels=4, classes=3, image_size=8)
-    METHODS["gdas"](net, loss=loss, precision="bfloat16").step((X.float(), Y), (X.float(), Y))
+    searching(net, METHODS["gdas"](), loss=loss, precision="bfloat16").step((X.float(), Y), (X.float(), Y))
 
 
 def test_float32_is_float32_inside_an_autocast_of_the_callers_too():
@@ -89,22 +91,26 @@ def test_float32_is_float32_inside_an_autocast_of_the_callers_too():
 
 def test_an_unknown_precision_is_one_line():
     with pytest.raises(InputError, match="bfloat16"):
-        METHODS["gdas"](small_net(1), precision="float8").step((X, Y), (X, Y))
+        searching(small_net(1), METHODS["gdas"](), precision="float8")
 
 
 # ------------------------------------------------------------------------ loss scale
 
 
-METHODS_OF_SCALE = [*METHODS_OF, ("snas", {}), ("msgdas", {"gradient": "probed", "parallel": True})]
+METHODS_OF_SCALE = [
+    *((*one, {}) for one in METHODS_OF),
+    ("snas", {}, {}),
+    ("msgdas", {"gradient": "probed"}, {"parallel": True}),
+]
 
 
-@pytest.mark.parametrize(("method", "options"), METHODS_OF_SCALE)
-def test_a_scaled_loss_has_the_same_gradients(method, options):
+@pytest.mark.parametrize(("method", "options", "execution"), METHODS_OF_SCALE)
+def test_a_scaled_loss_has_the_same_gradients(method, options, execution):
     """Bit for bit: the scale is a power of two, and float32 has room."""
     found = []
     for scale in (1.0, 2.0**10):
         torch.manual_seed(0)
-        search = METHODS[method](small_net(1), warmup=0.0, steps=9, **options)
+        search = searching(small_net(1), METHODS[method](**options), warmup=0.0, steps=9, **execution)
         search.scale = LossScale(scale)
         for _ in range(3):
             search.step((X, Y), (X.flip(0), Y.flip(0)))
@@ -133,7 +139,7 @@ def test_the_scale_follows_what_overflows():
 def test_a_step_that_overflows_is_left_out_and_the_next_ones_are_not(method):
     torch.manual_seed(0)
     net = nasbench201.supernet(channels=4, classes=3, image_size=8)
-    search = METHODS[method](net, warmup=0.0, precision="float16", steps=99)
+    search = searching(net, METHODS[method](), warmup=0.0, precision="float16", steps=99)
     search.scale.value = 2.0**30
     x, y = torch.randn(8, 3, 8, 8), torch.arange(8) % 3
     state = lambda: [p.detach().clone() for p in (*net.parameters(), *search.alphas.parameters())]  # noqa: E731
@@ -141,7 +147,7 @@ def test_a_step_that_overflows_is_left_out_and_the_next_ones_are_not(method):
     search.step((x, y), (x, y))
     assert all(map(torch.equal, before, state()))
     assert search.scale.value < 2.0**30
-    other = METHODS[method](net, warmup=0.0, precision="float16", steps=99)
+    other = searching(net, METHODS[method](), warmup=0.0, precision="float16", steps=99)
     other.load_state_dict(search.state_dict())
     assert other.scale == search.scale
     while search.scale.good < 4:
@@ -151,6 +157,8 @@ def test_a_step_that_overflows_is_left_out_and_the_next_ones_are_not(method):
 
 def test_a_loss_that_overflows_is_an_error_in_every_precision():
     net = nasbench201.supernet(channels=4, classes=3, image_size=8)
-    search = METHODS["gdas"](net, precision="float16", loss=lambda logits, y: F.cross_entropy(logits, y) / 0)
+    search = searching(
+        net, METHODS["gdas"](), precision="float16", loss=lambda logits, y: F.cross_entropy(logits, y) / 0
+    )
     with pytest.raises(InputError, match="valid_loss is not a number"):
         search.step((X.float(), Y), (X.float(), Y))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from reference import searching
 from torch import nn
 
 from msgdas.alphas import Alphas
@@ -32,8 +33,8 @@ def test_alphas_begin_at_the_smoothed_probabilities():
 
 def test_the_warm_up_draws_from_the_prior_and_uniformly_without():
     def share(prior):
-        search = METHODS["msgdas"](net(), k=1, warmup=1.0, prior=prior, steps=10)
-        return sum(search.draw(search.weight_sampler)[0]["y"].active == (2,) for _ in range(2000)) / 2000
+        search = searching(net(), METHODS["msgdas"](k=1), warmup=1.0, prior=prior, steps=10)
+        return sum(search.draw(search.method.weight_sampler)[0]["y"].active == (2,) for _ in range(2000)) / 2000
 
     assert share(Prior(KNOWN, trust=0.7)) == pytest.approx(0.8, abs=0.04)
     assert share(None) == pytest.approx(1 / 3, abs=0.04)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
-from reference import every_edge
+from reference import change, every_edge, searching
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,6 +21,7 @@ from msgdas.samplers import Fixed
 from msgdas.search.comparing import compare
 from msgdas.search.gradients import first_order, probed
 from msgdas.search.guidance import SuperNetGuidance, distillation
+from msgdas.search.method import Method
 from msgdas.search.schedules import at, cosine, linear
 from msgdas.search.search import Search
 from msgdas.spaces import nasbench201, toy
@@ -66,15 +68,14 @@ def test_only_weight_steps_of_modules_that_ran_reach_running_statistics(gradient
     """Teacher, alpha step, probes and evaluation leave BatchNorm alone; DropBlock is on only in the weight step."""
     monkeypatch.setattr(nasbench201.Cell, "_edges_into", every_edge)  # all that is drawn runs
     net = supernet()
-    search = methods.msgdas(
-        net, k=2, gradient=gradient, warmup=0, guidance=1.0, guide_alpha_steps=True, steps=3, drop=0.5
-    )
-    search.weight_sampler = Recorded(search.sampler)
+    method = methods.msgdas(k=2, gradient=gradient, guidance=1.0, guide_alpha_steps=True)
+    recorded = Recorded(method.sampler)
+    search = searching(net, method, weight_sampler=recorded, warmup=0, steps=3, drop=0.5)
     for _ in range(2):
         search.step(BATCH, BATCH)
     search.evaluate(search.derive(), [BATCH])
     for norm, place in norms(net):
-        drawn = search.weight_sampler.drawn
+        drawn = recorded.drawn
         ran = len(drawn) if place is None else sum(s[place[0]].active == (place[1],) for s in drawn)
         assert norm.num_batches_tracked == ran
         assert bool((norm.running_var != 1).any()) == (ran > 0)
@@ -95,9 +96,8 @@ def test_an_alpha_step_changes_only_alphas(hypergradient):
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
         seen.append({name: p.grad for name, p in step.alphas.logits.items()})
 
-    search = methods.msgdas(
-        net, k=2, warmup=0, guidance=1.0, hypergradient=spy, steps=1, drop=0.5, drop_in_alpha_steps=False
-    )
+    method = methods.msgdas(k=2, guidance=1.0)
+    search = searching(net, method, warmup=0, hypergradient=spy, steps=1, drop=0.5, drop_in_alpha_steps=False)
     start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
     search.step(BATCH, BATCH)
     assert len(seen) == 1
@@ -113,7 +113,8 @@ def test_drop_block_in_alpha_steps_is_an_argument():
         net, seen = supernet(), []
         drop = next(m for m in net.modules() if isinstance(m, DropBlockIdentity))
         settings = {"drop": 0.25, "drop_in_alpha_steps": drop_in_alpha_steps, "warmup": 0}
-        search = methods.msgdas(net, k=2, hypergradient=lambda step, seen=seen, d=drop: seen.append(d.p), **settings)
+        spy = lambda step, seen=seen, d=drop: seen.append(d.p)  # noqa: E731
+        search = searching(net, methods.msgdas(k=2), hypergradient=spy, **settings)
         search.step(BATCH, BATCH)
         assert seen == [wanted]
 
@@ -121,11 +122,11 @@ def test_drop_block_in_alpha_steps_is_an_argument():
 @pytest.mark.parametrize("parallel", [False, True])
 def test_weights_that_did_not_run_are_not_changed_even_by_momentum_and_decay(parallel):
     net = supernet()
-    search = methods.random(net, weight_sampler=everywhere("nor_conv_3x3"), steps=4, parallel=parallel)
+    search = searching(net, methods.random(), weight_sampler=everywhere("nor_conv_3x3"), steps=4, parallel=parallel)
     for _ in range(2):  # momentum builds up
         search.step(BATCH, None)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    search.weight_sampler = everywhere("nor_conv_1x1")
+    change(search, weight_sampler=everywhere("nor_conv_1x1"))
     search.step(BATCH, None)
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
     owner = {p: place for m, place in conv_places(net) for p in m.parameters()}
@@ -150,9 +151,8 @@ def test_parallel_search_is_the_same_search():
     for parallel in (False, True):
         torch.manual_seed(0)
         net, answer, weight = toy.problem(0)
-        search = methods.msgdas(
-            net.double(), k=3, gradient="probed", warmup=0.2, guidance=1.0, steps=10, parallel=parallel
-        )
+        method = methods.msgdas(k=3, gradient="probed", guidance=1.0)
+        search = searching(net.double(), method, warmup=0.2, steps=10, parallel=parallel)
         search.alphas.double()
         data = toy.batches(answer, weight)
         for _ in range(10):
@@ -165,7 +165,7 @@ def test_parallel_search_is_the_same_search():
 
 def test_evaluate_is_the_accuracy_of_the_subgraph_and_leaves_the_mode_alone():
     net, answer, weight = toy.problem(1)
-    search = methods.darts(net)
+    search = Search(net, methods.darts())
     x, y = next(toy.batches(answer, weight))
     net.eval()
     (subgraph,) = Fixed(answer)(search.alphas)
@@ -183,13 +183,13 @@ def test_penalties_reach_the_alphas():
     data = toy.batches(answer, weight)
     grads = []
     for penalties in ((), (sharp,)):
-        search = methods.msgdas(net, k=2, warmup=0, penalties=penalties)
+        search = searching(net, methods.msgdas(k=2), warmup=0, penalties=penalties)
         search.alpha_optimizer.step = lambda s=search: grads.append(
             {n: p.grad.clone() for n, p in s.alphas.logits.items()}
         )
         torch.manual_seed(0)
         batch = next(toy.batches(answer, weight))
-        search.hypergradient = lambda step: sum(p.sum() for p in step.alphas.parameters()).backward()
+        change(search, hypergradient=lambda step: sum(p.sum() for p in step.alphas.parameters()).backward())
         search.step(next(data), batch)
     for name, p in search.alphas.logits.items():
         torch.testing.assert_close(grads[1][name] - grads[0][name], 2 * p.detach())
@@ -200,15 +200,15 @@ def test_penalties_reach_the_alphas():
 
 def test_warm_up_trains_weights_only_and_draws_uniformly():
     net, answer, weight = toy.problem(0)
-    search = methods.msgdas(net, k=2, warmup=0.5, steps=8, tau=linear(10.0, 1.0))
+    search = searching(net, methods.msgdas(k=2), warmup=0.5, steps=8, tau=linear(10.0, 1.0))
     start = {name: p.detach().clone() for name, p in search.alphas.logits.items()}
-    calls, sampler = [], search.sampler
+    calls, sampler = [], search.method.sampler
 
     def spy(alphas, *, tau, generator):
         calls.append((tau, all(not p.any() for p in alphas.parameters())))
         return sampler(alphas, tau=tau, generator=generator)
 
-    search.sampler = search.weight_sampler = search.warmup_sampler = spy
+    change(search, sampler=spy, weight_sampler=spy, warmup_sampler=spy)
     data = toy.batches(answer, weight)
     for step in range(8):
         assert search.warming_up == (step < 4)
@@ -225,7 +225,7 @@ def test_schedules_go_from_start_to_end():
         assert [at(schedule, 0.0), at(schedule, 0.5), at(schedule, 1.0)] == pytest.approx([3, 2, 1])
     assert at(0.3, 0.7) == 0.3
     with pytest.raises(InputError, match="warmup=-1"):
-        methods.darts(toy.problem()[0], warmup=-1)
+        replace(methods.darts(), warmup=-1)
 
 
 # guidance
@@ -246,8 +246,8 @@ def test_distillation_is_its_formula_and_zero_for_the_teacher_itself():
 @pytest.mark.parametrize("guide_alpha_steps", [False, True])
 def test_the_teacher_runs_once_a_batch_and_never_in_warm_up(k, guide_alpha_steps):
     net, answer, weight = toy.problem(0)
-    settings = {"k": k, "guide_alpha_steps": guide_alpha_steps, "warmup": 0.5, "steps": 2}
-    search, forwards = methods.msgdas(net, guidance=1.0, **settings), []
+    method = methods.msgdas(k=k, guidance=1.0, guide_alpha_steps=guide_alpha_steps)
+    search, forwards = searching(net, method, warmup=0.5, steps=2), []
     net.register_forward_hook(lambda *_: forwards.append(len(net.mixed[0].gate.active)))
     data = toy.batches(answer, weight)
     search.step(next(data), next(data))
@@ -263,7 +263,7 @@ def test_guidance_is_in_the_weight_gradient():
     net, answer, weight = toy.problem(0)
     x, y = next(toy.batches(answer, weight))
     fixed = Fixed(answer)
-    search = Search(net, fixed, hypergradient=None, guidance=SuperNetGuidance(2.0, 3.0), clip=1e9)
+    search = Search(net, Method(fixed, learning="none", guidance=SuperNetGuidance(2.0, 3.0), clip=1e9))
     grads = []
     search.weight_optimizer.step = lambda: grads.append(net.classifier.weight.grad.clone())
     search.step((x, y), None)
@@ -288,7 +288,9 @@ def test_the_fused_optimizer_in_channels_last_is_the_plain_one():
         generator = torch.Generator().manual_seed(0)
         batch = torch.randn(8, 3, 8, 8, generator=generator), torch.randint(0, 10, (8,), generator=generator)
         kw = {"weight_optimizer": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)}
-        search = methods.msgdas(net, k=2, warmup=1.0, drop=0.0, steps=6, **(kw if plain else {}))
+        kw = kw if plain else {}
+        form = torch.channels_last
+        search = searching(net, methods.msgdas(k=2), warmup=1.0, drop=0.0, steps=6, memory_format=form, **kw)
         for step in range(6):
             if step == 3 and not plain:
                 search.to("cpu")  # in the middle, with momentum
@@ -300,7 +302,7 @@ def test_the_fused_optimizer_in_channels_last_is_the_plain_one():
 
 def test_the_block_of_dropblock_is_an_argument():
     net = nasbench201.supernet(channels=2, image_size=8)
-    methods.msgdas(net, drop_block=5)
+    searching(net, methods.msgdas(), drop_block=5)
     assert {m.block for m in net.modules() if isinstance(m, DropBlockIdentity)} == {5}
 
 

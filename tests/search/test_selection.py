@@ -9,12 +9,13 @@ import torch
 from msgdas import methods
 from msgdas.data import load_data
 from msgdas.search.loop import validation_batches
+from msgdas.search.search import Search
 from msgdas.search.selection import draw, select_on_validation
 from msgdas.spaces import darts, nasbench201, toy
 
 
 def test_draws_follow_the_final_distribution():
-    search = methods.gdas(toy.ToyNet(choices=1))
+    search = Search(toy.ToyNet(choices=1), methods.gdas())
     logits = search.alphas.logits["part/0"]
     logits.data = torch.tensor([0.5, 0.2, 0.2, 0.1]).log()
     before, generator = logits.clone(), torch.Generator().manual_seed(0)
@@ -25,7 +26,7 @@ def test_draws_follow_the_final_distribution():
 
 
 def test_the_best_on_validation_is_kept_and_each_architecture_is_measured_once(monkeypatch):
-    search = methods.msgdas(nasbench201.supernet(channels=2, cells=1, image_size=8))
+    search = Search(nasbench201.supernet(channels=2, cells=1, image_size=8), methods.msgdas())
     measured = []
 
     def evaluate(genotype, batches):
@@ -44,14 +45,14 @@ def test_the_best_on_validation_is_kept_and_each_architecture_is_measured_once(m
 
 
 def test_without_draws_the_derived_one_is_kept(monkeypatch):
-    search = methods.msgdas(nasbench201.supernet(channels=2, cells=1, image_size=8))
+    search = Search(nasbench201.supernet(channels=2, cells=1, image_size=8), methods.msgdas())
     monkeypatch.setattr(search, "evaluate", lambda genotype, batches: 0.5)
     ((genotype, accuracy),) = select_on_validation(search, list, samples=0)
     assert (genotype, accuracy) == (search.derive(), 0.5)
 
 
 def test_cells_are_drawn_with_two_different_inputs_a_node():
-    search = methods.darts(darts.supernet(channels=2, cells=3))
+    search = Search(darts.supernet(channels=2, cells=3), methods.darts())
     generator = torch.Generator().manual_seed(0)
     drawn = {draw(search, generator) for _ in range(20)}
     assert len(drawn) == 20

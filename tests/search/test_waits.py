@@ -99,7 +99,7 @@ def a_search(method, setting=SETTING):
 def test_a_step_waits_for_its_draw_and_for_its_end(method, most):
     search, train, valid = a_search(method), batch(SETTING), batch(SETTING)
     steps = [lambda: search.step(train, None)]
-    if search.hypergradient:
+    if search.method.learning == "alternate":
         steps.append(lambda: search.alpha_step(train, valid))
     for step in steps:
         waits = seen(step).waits

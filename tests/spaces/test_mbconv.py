@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from reference import searching
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual as OfMobileNetV2
 
@@ -225,7 +226,7 @@ def test_derived_networks_compute_what_the_supernet_does_bit_for_bit(space, seed
 @SPACES
 @pytest.mark.parametrize("method", ["msgdas", "darts", "proxylessnas"])
 def test_a_search_takes_its_steps(space, method):
-    search = methods.METHODS[method](space.supernet(**tiny(space)), steps=2, warmup=0.0)
+    search = searching(space.supernet(**tiny(space)), methods.METHODS[method](), steps=2, warmup=0.0)
     before = [p.clone() for p in search.alphas.parameters()]
     for _ in range(2):
         batch = torch.randn(6, 3, 8, 8), torch.arange(6) % 3

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from reference import searching
 
 from msgdas import methods
 from msgdas.alphas import Alphas
@@ -107,7 +108,7 @@ def test_a_search_takes_its_steps_and_goes_on_bit_for_bit(name, method, settings
     """A checkpoint holds the random state that the noise is drawn from."""
 
     def search():
-        return methods.METHODS[method](find_space(name).supernet(**TINY), steps=4, warmup=0.0, **settings)
+        return searching(find_space(name).supernet(**TINY), methods.METHODS[method](**settings), steps=4, warmup=0.0)
 
     batch = torch.randn(6, 3, 8, 8), torch.arange(6) % 3
     first, second = search(), search()

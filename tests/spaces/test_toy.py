@@ -6,9 +6,11 @@ import copy
 
 import pytest
 import torch
+from reference import searching
 
 from msgdas import methods
 from msgdas.errors import InputError
+from msgdas.search.search import Search
 from msgdas.spaces import toy
 
 STEPS = 120
@@ -17,7 +19,7 @@ STEPS = 120
 def searched(method, seed, steps=STEPS, **settings):
     torch.manual_seed(seed)
     net, answer, weight = toy.problem(seed)
-    search = method(net, steps=steps, alpha_lr=0.05, seed=seed, **settings)
+    search = searching(net, method, steps=steps, alpha_lr=0.05, seed=seed, **settings)
     data = toy.batches(answer, weight, seed=seed)
     for _ in range(steps):
         search.step(next(data), next(data))
@@ -27,27 +29,27 @@ def searched(method, seed, steps=STEPS, **settings):
 @pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_msgdas_finds_the_answer(k, gradient):
-    search, answer = searched(methods.msgdas, k, k=k, gradient=gradient, warmup=0.3)
+    search, answer = searched(methods.msgdas(k=k, gradient=gradient), k, warmup=0.3)
     assert search.derive() == answer
 
 
 @pytest.mark.parametrize("name", sorted(methods.METHODS.keys() - {"msgdas", "random"}))
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_other_methods_find_it_too(name, seed):
-    search, answer = searched(methods.METHODS[name], seed)
+    search, answer = searched(methods.METHODS[name](), seed)
     assert search.derive() == answer
 
 
 @pytest.mark.parametrize("gradient", ["added", "probed"])
 def test_gdas_finds_it_by_its_other_gradients(gradient):
-    search, answer = searched(methods.gdas, 1, gradient=gradient)
+    search, answer = searched(methods.gdas(gradient=gradient), 1)
     assert search.derive() == answer
 
 
 def test_random_search_does_not_learn():
-    search, _ = searched(methods.random, 1, steps=5)
+    search, _ = searched(methods.random(), 1, steps=5)
     torch.manual_seed(1)
-    start = methods.random(toy.problem(1)[0], seed=1)
+    start = Search(toy.problem(1)[0], methods.random(), seed=1)
     for name in start.alphas.names:
         assert torch.equal(search.alphas[name], start.alphas[name])
 
@@ -58,7 +60,7 @@ def test_the_answer_generates_the_labels():
     with torch.no_grad():
         net.classifier.weight.copy_(weight)
         net.classifier.bias.zero_()
-    search = methods.random(net)
+    search = Search(net, methods.random())
     data = toy.batches(answer, weight)
     assert search.evaluate(answer, [next(data) for _ in range(3)]) == 1.0
 
@@ -68,26 +70,27 @@ def test_the_answer_generates_the_labels():
     [
         ({"gradient": "guess"}, "gradient 'guess': use picked, added, probed, compare"),
         ({"gradient": "compare", "k": 1}, "k=2 or more"),
-        ({"warmup": 1.5}, "warmup=1.5"),
         ({"k": 1, "normalise": "picks"}, "'picks' with k=1"),
     ],
 )
 def test_settings_that_make_no_sense(settings, line):
     with pytest.raises(InputError, match=line):
-        methods.msgdas(toy.problem()[0], **settings)
+        methods.msgdas(**settings)
 
 
 def test_one_subgraph_probes_and_several_compare():
     net = toy.problem()[0]
-    assert methods.msgdas(net, k=1).hypergradient is methods.GRADIENTS["probed"]
-    assert methods.msgdas(net, k=2).hypergradient is methods.GRADIENTS["compare"]
+    for k, gradient in ((1, "probed"), (2, "compare"), (None, "compare")):
+        assert methods.msgdas(k=k).hypergradient is None
+        assert Search(net, methods.msgdas(k=k)).method.hypergradient is methods.GRADIENTS[gradient]
 
 
 def test_a_restored_search_goes_on_bit_for_bit():
     def make(seed):
         torch.manual_seed(seed)
         net, answer, weight = toy.problem(0)
-        return methods.msgdas(net, k=3, steps=12, warmup=0.3, guidance=1.0, seed=seed), toy.batches(answer, weight)
+        search = searching(net, methods.msgdas(k=3, guidance=1.0), steps=12, warmup=0.3, seed=seed)
+        return search, toy.batches(answer, weight)
 
     search, data = make(0)
     batches = [(next(data), next(data)) for _ in range(12)]
