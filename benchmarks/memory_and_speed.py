@@ -5,7 +5,8 @@
 Each row is a median with quartiles: of the time ratios within rounds, or of the memory ratios over processes. The
 leading number is the target's. Ratios "/ plain" are to ordinary training of the same sub-graphs' networks, sped up as
 the super-net is; "/ PyTorch's" of PyTorch's own operations. "naive" is the super-net as public code runs it
-(`msgdas.bench.setups.naive`). Times are of a process that keeps freed memory, as the command line does; memory is of processes that do not.
+(`msgdas.bench.setups.naive`). Times are of a process that keeps freed memory, as the command line does; memory is of
+processes that do not.
 """
 
 from __future__ import annotations
