@@ -1,9 +1,9 @@
-"""What a found DARTS cell is worth: retrained beside random cells and DARTS_V2, at equal width, depth and schedule.
+"""Retrain a found DARTS cell beside random cells and DARTS_V2, at equal width, depth and schedule.
 
     python benchmarks/cifar10_darts.py RUN DATA OUT [--random 4] [--channels 8] [--cells 5] [--epochs 10] [--jobs 2]
 
-``RUN`` is a finished ``msgdas search --space darts``. Each network is one ``msgdas train`` on one thread, ``--jobs`` of
-them at a time; those that ``OUT`` has already are not trained again, those that were cut off go on. Writes
+``RUN`` is a finished ``msgdas search --space darts``. Each network is one ``msgdas train`` on one thread, ``--jobs`` at
+a time. Networks that ``OUT`` already has are not trained again; interrupted ones are resumed. Writes
 ``OUT/results.csv``.
 """
 
@@ -27,13 +27,13 @@ COLUMNS = ("name", "seed", "test_accuracy", "val_accuracy", "params", "macs", "e
 
 
 def random_genotype(seed: int) -> Genotype:
-    """A cell drawn uniformly: what the rule makes of alphas that are noise."""
+    """A random cell: derived from alphas that are noise."""
     net = darts.supernet(channels=2, cells=3)
     return derive(net, Alphas.of(net, init=1.0, generator=torch.Generator().manual_seed(seed)))
 
 
 def train(label: str, genotype: Genotype, options: argparse.Namespace) -> dict[str, object]:
-    """One row of the table."""
+    """Train one cell, unless done; returns its row of the table."""
     out = options.out / label
     if not (out / "result.json").exists():
         command = [sys.executable, "-m", "msgdas", "train", f"darts:{genotype}", "--out", str(out)]
@@ -51,7 +51,7 @@ def train(label: str, genotype: Genotype, options: argparse.Namespace) -> dict[s
 
 
 def main() -> None:
-    """Train all of them and write the table."""
+    """Train all cells and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("data")

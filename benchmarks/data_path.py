@@ -1,11 +1,11 @@
-"""Whether images in memory reach the network as fast as they should: `msgdas.data.Batches` beside what most code does.
+"""Measure how fast images in memory reach the network: `msgdas.data.Batches` against the usual ``DataLoader``.
 
     python benchmarks/data_path.py --images 10000 --batch 64 --rounds 15 --clock cpu
 
 All read the same random images on one core, with random crop (4 pixels), flip and normalisation, without and with
-cutout (16 pixels): ours from one uint8 tensor; ``DataLoader`` (no workers) with torchvision's transforms over PIL
-images in memory; the same over JPEG files in memory. A row is the median, with quartiles, of the ratios of times within
-the rounds. Target 8: at most 1/8 of the time of PIL images.
+cutout (16 pixels). Ours reads one uint8 tensor. "PIL" is ``DataLoader`` without workers and torchvision's transforms
+over PIL images in memory; "JPEG" the same over JPEG files in memory. A row is the median, with quartiles, of the time
+ratios within the rounds. Target 8: at most 1/8 of the time of PIL images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class OneByOne(Dataset[tuple[Tensor, int]]):
-    """What most code trains on: an image is opened and transformed on its own."""
+    """The usual data set: each image is opened and transformed on its own."""
 
     images: Sequence[Image.Image] | Sequence[bytes]
     labels: Sequence[int]
@@ -69,14 +69,14 @@ def cut_square(image: Tensor) -> Tensor:
 
 
 def random_images(count: int) -> Images:
-    """Smooth ones: a JPEG file of noise would take longer to decode than one of a photograph."""
+    """Smooth random images: a JPEG of noise would take longer to decode than a photograph."""
     coarse = torch.rand(count, 3, SIDE // 4, SIDE // 4)
     pixels = F.interpolate(coarse, SIDE, mode="bicubic").clamp(0, 1).mul(255).to(torch.uint8)
     return Images(pixels, torch.randint(10, (count,))).take(torch.arange(count))
 
 
 def paths(images: Images, batch_size: int, cutout: int) -> dict[str, Callable[[int], Iterable[Batch]]]:
-    """By name: a function from the epoch to its batches."""
+    """The three data paths by name, each a function from the epoch to its batches."""
     pictures = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in images.pixels]
     files = []
     for picture in pictures:
@@ -97,7 +97,7 @@ def paths(images: Images, batch_size: int, cutout: int) -> dict[str, Callable[[i
 def measure(
     make: Mapping[str, Callable[[int], Iterable[Batch]]], batches: int, rounds: int, clock: str
 ) -> dict[str, list[float]]:
-    """Seconds for ``batches`` batches, a value per round after one that warms up, in an order that changes."""
+    """Seconds for ``batches`` batches per round, after one warm-up round, in an order that changes."""
     now = CLOCKS[clock]
     found: dict[str, list[float]] = {name: [] for name in make}
     for turn in range(-1, rounds):
@@ -111,7 +111,7 @@ def measure(
 
 
 def rows(args: argparse.Namespace) -> Iterator[Row]:
-    """Ratios, then images a second, without and with cutout."""
+    """Time ratios, then images per second, without and with cutout."""
     torch.manual_seed(0)
     images = random_images(args.images)
     count = min(args.batches, args.images // args.batch)
@@ -125,18 +125,18 @@ def rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, print. Returns 2 after bad input."""
+    """Measure, write and print. Returns 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000, help="held in memory")
+    parser.add_argument("--images", type=int, default=10_000, help="number of images in memory")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--batches", type=int, default=40, help="of each path in a round, from the start of an epoch")
+    parser.add_argument("--batches", type=int, default=40, help="per data path and round, from the start of an epoch")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: process time, for a busy machine")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # no other is free for the next batch
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # so that no other core makes the next batch
     where = machine("cpu") | {"threads": 1, "clock": args.clock, "batch": args.batch, "image_size": SIDE}
     try:
         if not 1 <= args.batch <= args.images or min(args.batches, args.rounds) < 1:

@@ -1,8 +1,8 @@
-"""What a search costs on a GPU: steps next to plain training, launches, memory, and a whole search on CIFAR-10.
+"""Measure what a search costs on a GPU: step times, kernel launches, memory, and a whole search on CIFAR-10.
 
     python benchmarks/gpu.py --out benchmarks/results/gpu.csv
 
-Random images of 32 × 32 pixels throughout; times are medians over rounds that the configurations take in turn.
+All images are random, 32 × 32 pixels. Times are medians over rounds; in each round every configuration runs in turn.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ METHODS = (
     *(Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in (1, 2, 3, 4)),
     *(Method(name, name) for name in ("gdas", "proxylessnas", "darts")),
 )
-EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # of the whole search: each half of CIFAR-10's training part
+EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # the whole search: on each half of CIFAR-10's training part
 PARTS = ("ratios", "launches", "graphs", "whole", "profile")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernelEx")
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A configuration of the whole search: MSG-DAS in a precision and a layout."""
+    """A configuration of the whole search: MSG-DAS with a precision and a memory format."""
 
     k: int = 3
     precision: str = "bfloat16"
@@ -72,7 +72,7 @@ class Subject:
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
-    """A training step of the network of a random sub-graph."""
+    """A training step of a random sub-graph's network."""
     search = setups.search_of(Method("random", "random"), setting)
     net, (kept,) = setups.plain_networks(search, search.method.sampler, search.net)
     plain, batch = Plain(net, kept), setups.batch(setting)
@@ -80,7 +80,7 @@ def plain_step(setting: Setting) -> Callable[[], None]:
 
 
 def timed(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each step, in turn, after three rounds that warm up."""
+    """Milliseconds of each step per round, after three warm-up rounds."""
     found: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-3, rounds):
         for name, step in steps.items():
@@ -95,7 +95,7 @@ def timed(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[f
 
 @dataclass(frozen=True)
 class Profile:
-    """Of a mean step: kernels launched, waits of the host for the device, milliseconds that the device worked."""
+    """Averages per step: kernels launched, waits of the host for the device, milliseconds the device was busy."""
 
     launches: float
     waits: float
@@ -123,7 +123,7 @@ def profiled(step: Callable[[], None], steps: int = 5) -> Profile:
 
 
 def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
-    """Every method next to plain training of its sub-graphs."""
+    """Ratios of every method to plain training of its sub-graphs."""
     times = speed.measure(setting, METHODS, rounds=rounds)
     used = {method.text: [memory.peak(setting, method)] for method in (memory.PLAIN, *METHODS)}
     rows = speed.to_rows(times, used, setting)
@@ -133,7 +133,7 @@ def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 
 
 def launches(setting: Setting, console: Console) -> Iterator[Row]:
-    """Kernels of a step."""
+    """Kernels launched per step."""
     subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
     steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
     steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
@@ -150,9 +150,9 @@ def launches(setting: Setting, console: Console) -> Iterator[Row]:
 
 
 def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
-    """Forward and backward of DARTS, whose path repeats, launched one by one and replayed as a CUDA graph.
+    """Forward and backward of DARTS, kernel by kernel and replayed as a CUDA graph.
 
-    That nothing in them waits for the device or looks at a number is tested without a GPU, in tests/test_waits.py.
+    tests/search/test_waits.py shows without a GPU that nothing in them waits for the device or reads a number.
     """
     subject = Subject(setting, Method("darts", "darts"))
     net, (x, labels) = subject.search.net, subject.train
@@ -187,7 +187,7 @@ def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 
 
 def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, console: Console) -> Iterator[Row]:
-    """Steps of MSG-DAS, and the search of 50 epochs that they make."""
+    """Steps of MSG-DAS, and the time of a search of 50 epochs that follows from them."""
     table = Table("", "weight ms", "alpha ms", "MiB", f"{EPOCHS} epochs", box=None)
     table.title = f"{setting.space}, batch {setting.batch_size}: MSG-DAS on CIFAR-10"
     per_epoch = IMAGES // setting.batch_size
@@ -210,7 +210,7 @@ def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, consol
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, print. Returns 2 without a GPU."""
+    """Measure, write and print. Returns 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))

@@ -1,9 +1,9 @@
-"""Searches on the judging seeds, from the committed results: means, lowest, differences by seed, and a plot.
+"""Summarise the searches on the judging seeds from the committed results: means, lowest, paired differences, a plot.
 
     python benchmarks/judged.py TABLE --prefix benchmarks/results/methods_nasbench201_slower --seeds 3-6
 
-Reads PREFIX.csv and PREFIX_epochs.csv, of their lines those of series that begin with "judge", and looks every cell up
-in TABLE again; writes PREFIX.svg. Nothing is searched.
+Reads the series that begin with "judge" from PREFIX.csv and PREFIX_epochs.csv, looks every cell up in TABLE again and
+writes PREFIX.svg. Searches nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_con
 
 
 def lines(file: Path, seeds: Sequence[int]) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Method, seed and line, of the judging series."""
+    """Method, seed and line of each search of the judging series."""
     with file.open(encoding="utf-8") as text:
         for line in csv.DictReader(text):
             if line["series"].startswith("judge") and int(line["seed"]) in seeds:
@@ -37,7 +37,7 @@ def lines(file: Path, seeds: Sequence[int]) -> Iterator[tuple[str, int, dict[str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look up, print, draw. Returns 2 after bad input."""
+    """Look up, print and draw. Returns 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--prefix", type=Path, default=PREFIX)

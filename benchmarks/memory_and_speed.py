@@ -1,11 +1,12 @@
-"""Whether the library reaches its targets for time and memory, by `msgdas.bench.speed` and `msgdas.bench.memory`.
+"""Measure time and memory of search steps against the library's targets.
 
     python benchmarks/memory_and_speed.py --channels 8 --cells 1 --batch 64 --rounds 20
 
-A row is the median, with quartiles, of the ratios within the rounds; of memory, over processes. The number before a
-name is the target's. "Plain" is ordinary training of the networks of the same sub-graphs, of our operations and, as
-"PyTorch's", of PyTorch's own; "naive" is the super-net as public code runs it (`msgdas.bench.naive`). Times are of a
-process that keeps its freed memory, as the command line does; memory of processes that do not.
+Each row is a median with quartiles: of the time ratios within rounds, or of the memory ratios over processes. The
+leading number is the target's. Ratios "/ plain" are to ordinary training of the same sub-graphs' networks, sped up as
+the super-net is; "/ PyTorch's" of PyTorch's own operations. "naive" is the super-net as public code runs it
+(`msgdas.bench.setups.naive`). Times are of a process that keeps freed memory, as the command line does; memory is of
+processes that do not.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from msgdas.supernet import choices
 from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, Row, to_table, write_rows
-from msgdas.bench.speed import Round
 from msgdas.bench.setups import Method, Setting, supernet
+from msgdas.bench.speed import Round
 from msgdas.errors import InputError
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
+from msgdas.supernet import choices
 
 KS = (1, 2, 3, 4)
 TIMES = [
@@ -35,7 +36,7 @@ TIMES = [
     *(Method(f"k{k}", "msgdas", {"k": k}) for k in KS),
     *(Method(f"k{k} taught", "msgdas", {"k": k, "guidance": 1.0, "hypergradient": None}) for k in KS),
 ]
-PICKED = {"k": 4, "guidance": 1.0, "gradient": "picked"}  # for target 4: the same paths, four or one a step
+PICKED = {"k": 4, "guidance": 1.0, "gradient": "picked"}  # for target 4: the same paths, four or one per step
 MEMORY = {
     "plain": memory.PLAIN,
     "gdas": Method("gdas", "gdas"),
@@ -47,7 +48,7 @@ MEMORY = {
     "second-order": Method("second-order", "darts-2nd"),
     "naive": Method("naive", "naive"),
 }
-PAIRS: dict[tuple[str, str], tuple[str, float | None]] = {  # of memory: number of the target, and its value
+PAIRS: dict[tuple[str, str], tuple[str, float | None]] = {  # memory ratios: number and value of the target
     ("k4-picked", "k1-picked"): ("4", 1.03),
     ("k4", "naive"): ("4", 0.25),
     ("k4", "multi-path"): ("-", None),
@@ -58,7 +59,7 @@ RESULTS = Path(__file__).parent / "results" / "memory_and_speed.csv"
 
 
 def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
-    """Ratios of step times."""
+    """Ratios of step times to plain training."""
     candidates = max(len(same[0].labels) for same in choices(supernet(setting)).values())
     measured = partial(speed.measure, rounds=rounds, clock=clock, pytorch=True)
     (tiny,) = measured(replace(setting, batch_size=2), TIMES[:1], repeat=15).values()  # too short to time just one
@@ -83,13 +84,13 @@ def time_rows(setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
 
 
 def _to_plain(name: str, rounds: Sequence[Round], what: str, target: float | None = None) -> Iterator[Row]:
-    """Ratios to K plain steps: of networks of our operations, and of PyTorch's own."""
+    """Ratios to K plain steps, of networks of our operations and of PyTorch's."""
     yield Row(f"{name} / plain", [one.ratios()[what] for one in rounds], target=target)
     yield Row(f"{name} / PyTorch's", [one.ratios_to_pytorch()[what] for one in rounds], target=target)
 
 
 def _across(times: Mapping[str, Sequence[Round]]) -> Iterator[Row]:
-    """Ratios of one method to another, and of the two steps of one, within the rounds."""
+    """Ratios within the rounds: one method to another, and the two steps of one method."""
     against = [ours.step / naive.step for ours, naive in zip(times["darts"], times["naive"], strict=True)]
     yield Row("5 multi-path weight + alpha / naive", against, target=0.45)
     second = [(one.alpha or 0.0) / one.weight for one in times["darts-2nd"]]
@@ -97,7 +98,7 @@ def _across(times: Mapping[str, Sequence[Round]]) -> Iterator[Row]:
 
 
 def memory_rows(setting: Setting, names: Sequence[str], repeats: int) -> Iterator[Row]:
-    """Peak memory of each configuration, and ratios."""
+    """Peak memory of each configuration (MiB), and their ratios."""
     mib = memory.measure(setting, [MEMORY[name] for name in names], repeats=repeats)
     for name, values in mib.items():
         yield Row(f"- memory {name}", values, "MiB")
@@ -108,19 +109,21 @@ def memory_rows(setting: Setting, names: Sequence[str], repeats: int) -> Iterato
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, print. Returns 1 if a ratio has grown since ``--compare``, 2 after bad input."""
+    """Measure, write and print. Returns 1 if a ratio has grown since ``--compare``, 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="nasbench201", help="of at least four candidates at every choice")
+    parser.add_argument("--space", default="nasbench201", help="with four or more candidates per choice")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--cells", type=int, default=1)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=20, help="of the timing; 0: memory alone")
+    parser.add_argument("--rounds", type=int, default=20, help="of timing; 0: memory only")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: of the process, on a busy machine")
-    parser.add_argument("--native", action="store_true", help="with compiled kernels")
-    parser.add_argument("--memory", nargs="*", choices=MEMORY, default=list(MEMORY), help="configurations")
+    parser.add_argument("--clock", choices=speed.CLOCKS, default="wall", help="cpu: process time, for a busy machine")
+    parser.add_argument("--native", action="store_true", help="use the compiled kernels")
+    parser.add_argument(
+        "--memory", nargs="*", choices=MEMORY, default=list(MEMORY), help="configurations to measure memory of"
+    )
     parser.add_argument("--memory-repeats", type=int, default=3, help="processes per configuration")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--compare", type=Path, help="earlier result; exit code 1 if a ratio has grown")

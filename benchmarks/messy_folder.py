@@ -1,9 +1,9 @@
-"""Make an image folder as people have them, from CIFAR-10 as image files: what docs/photographs.md was run on.
+"""Make an untidy image folder, as people have them, from CIFAR-10: the folder of docs/photographs.md.
 
     python benchmarks/messy_folder.py CIFAR_FOLDER OUT
 
-Ten unbalanced classes (40 to 800 images), no split, sides of 40 to 480 pixels in any shape, JPEG of all qualities, PNG,
-WebP and GIF; some grey, with transparency, lying on their side with an Exif tag, copied, truncated or empty. The same
+Ten unbalanced classes of 40 to 800 images, no split, sides of 32 to 767 pixels in any aspect ratio, JPEG of all
+qualities, PNG, WebP and GIF; some grey, with transparency, rotated by an Exif tag, copied, truncated or empty. The same
 seed gives the same folder.
 """
 
@@ -34,7 +34,7 @@ def main(source: Path, out: Path, seed: int = 0) -> None:
 
 
 def save(image: Image.Image, stem: Path, draw: random.Random) -> None:
-    """One image at a random size, in a random mode and format."""
+    """Save one image at a random size, in a random mode and format."""
     side, ratio = draw.choice((40, 64, 96, 128, 160, 240, 480)), draw.uniform(0.6, 1.6)
     image = image.resize((side, max(32, round(side * ratio))), Image.Resampling.BICUBIC)
     kind = draw.random()
@@ -55,7 +55,7 @@ def save(image: Image.Image, stem: Path, draw: random.Random) -> None:
 
 
 def spoil(paths: list[Path], draw: random.Random) -> None:
-    """Truncate, empty, copy; and leave what else lies about in such folders."""
+    """Truncate, empty and copy some images, and add other files such folders have."""
     chosen = draw.sample(paths, 32)
     for path in chosen[:12]:
         path.write_bytes(path.read_bytes()[: max(20, path.stat().st_size // 3)])

@@ -1,15 +1,15 @@
-"""Search steps beside those of the public code of DARTS and of GDAS, which stays outside this repository.
+"""Compare search steps with the public code of DARTS and GDAS.
 
     python benchmarks/peers.py --darts DIR --autodl DIR --batch 64 --rounds 15 --clock cpu
 
-``--darts``: a checkout of github.com/quark0/darts; ``--autodl``: one of github.com/D-X-Y/AutoDL-Projects. Either may be
-left out. Their networks, operations and architect are imported from there as they are, contiguous and with PyTorch's
-default optimizers, and take the steps that their training scripts take; logging and accuracies are left out on their
-side, not on ours. On a machine without a GPU their ``.cuda()`` does nothing. GDAS runs the same random path as ours,
-another one in each round; "added" is our alpha step with the gradient of their code (`msgdas.search.gradients.added`).
+``--darts`` is a checkout of github.com/quark0/darts, ``--autodl`` one of github.com/D-X-Y/AutoDL-Projects; give one or
+both. Their networks, operations and architect are imported unchanged, contiguous and with PyTorch's default optimizers,
+and take the steps of their training scripts. Logging and accuracies are left out on their side, not on ours. Without a
+GPU their ``.cuda()`` does nothing. GDAS runs the same random path on both sides, a new one each round. "added" is our
+alpha step with the gradient of their code (`msgdas.search.gradients.added`).
 
-A row is the median, with quartiles, of ours / theirs within the rounds; the number before a name is the target's. The
-committed result is of quark0/darts f276dd3 and D-X-Y/AutoDL-Projects f46486e.
+A row is the median, with quartiles, of ours / theirs within the rounds; the leading number is the target's. The
+committed results are against quark0/darts f276dd3 and D-X-Y/AutoDL-Projects f46486e.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
 from msgdas.bench.setups import CLASSES, LR, Method, Setting, batch, search_of
 from msgdas.errors import InputError
-from msgdas.fast.heap import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
 from msgdas.search.search import Batch, Search
 from msgdas.spaces.nasbench201 import EDGES, OPERATIONS
@@ -47,11 +47,11 @@ RESULTS = Path(__file__).parent / "results" / "peers.csv"
 
 @dataclass(frozen=True)
 class Steps:
-    """One search on fixed batches.
+    """One search, on fixed batches.
 
     Attributes:
-        weight, alpha: functions that take the step.
-        path: takes the candidates ``(6,)`` that the next steps are to run on the edges of NAS-Bench-201.
+        weight, alpha: take the step.
+        path: set the candidates ``(6,)`` of the edges of NAS-Bench-201 for the next steps.
     """
 
     weight: Callable[[], None]
@@ -63,7 +63,7 @@ class Steps:
 
 
 def ours(setting: Setting, name: str, **options: Any) -> Steps:
-    """A method of `msgdas.methods`."""
+    """The steps of a method of `msgdas.methods`."""
     method = Method(name, name, options)
     search = search_of(method, setting)
     train, valid = batch(setting), batch(setting)
@@ -77,7 +77,7 @@ def ours(setting: Setting, name: str, **options: Any) -> Steps:
 
 @torch.no_grad()
 def insist(search: Search, picks: Tensor) -> None:
-    """Let the alphas draw the candidates ``(6,)`` of the edges of NAS-Bench-201; elsewhere do nothing."""
+    """Set the alphas so that they draw the candidates ``(6,)`` of NAS-Bench-201; do nothing in other spaces."""
     for (source, target), pick in zip(EDGES, picks.tolist(), strict=True):
         name = f"cell/{source}-{target}"
         if name in search.alphas.names:
@@ -88,10 +88,10 @@ def insist(search: Search, picks: Tensor) -> None:
 
 
 def official(option: str, checkout: Path, repository: str, inside: str, names: Mapping[str, str]) -> list[Any]:
-    """An attribute of each module of a checkout, imported from its folder ``inside``.
+    """Import an attribute from each module of a checkout; ``inside`` is the folder of its modules.
 
     Raises:
-        InputError: it is no such checkout.
+        InputError: not such a checkout.
     """
     given = f"{option} '{checkout}'"
     if not checkout.is_dir():
@@ -111,7 +111,7 @@ def official(option: str, checkout: Path, repository: str, inside: str, names: M
 
 
 def darts_network(checkout: Path) -> Callable[[Setting, bool], Steps]:
-    """Function from setting and whether of second order to the steps of DARTS's public code."""
+    """A function that makes the steps of DARTS's public code from a setting and the order."""
     modules = {"model_search": "Network", "architect": "Architect"}
     network, architect = official("--darts", checkout, "quark0/darts", "cnn", modules)
 
@@ -130,7 +130,7 @@ def darts_network(checkout: Path) -> Callable[[Setting, bool], Steps]:
 
 
 def gdas_network(checkout: Path) -> Callable[[Setting], Steps]:
-    """Function from a setting to the steps of GDAS's public code."""
+    """A function that makes the steps of GDAS's public code from a setting."""
     modules = {"xautodl.models.cell_searchs.search_model_gdas": "TinyNetworkGDAS"}
     (network,) = official("--autodl", checkout, "D-X-Y/AutoDL-Projects", "", modules)
 
@@ -164,7 +164,7 @@ def gdas_network(checkout: Path) -> Callable[[Setting], Steps]:
 def weight_step(
     net: nn.Module, logits: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, train: Batch
 ) -> None:
-    """As both training scripts take it."""
+    """The weight step of both training scripts."""
     x, labels = train
     optimizer.zero_grad()
     loss = F.cross_entropy(logits(x), labels)
@@ -175,7 +175,7 @@ def weight_step(
 
 
 def stay(anything: Any, *args: Any, **settings: Any) -> Any:
-    """In the place of ``.cuda()``."""
+    """Stand in for ``.cuda()``."""
     return anything
 
 
@@ -189,9 +189,9 @@ def contiguous(setting: Setting) -> Batch:
 
 
 def measure(subjects: Mapping[str, Steps], rounds: int, clock: str) -> dict[str, dict[str, list[float]]]:
-    """Seconds of ``"weight"``, ``"alpha"`` and both (``"step"``) by subject, a value per round after one that warms up.
+    """Seconds of ``"weight"``, ``"alpha"`` and both (``"step"``) by subject, per round, after one warm-up round.
 
-    All subjects get the same random path in a round. Their order turns.
+    All subjects run the same random path in a round, in an order that changes with the round.
     """
     now, generator = speed.CLOCKS[clock], torch.Generator().manual_seed(0)
     found: dict[str, dict[str, list[float]]] = {name: {"weight": [], "alpha": [], "step": []} for name in subjects}
@@ -213,12 +213,12 @@ def measure(subjects: Mapping[str, Steps], rounds: int, clock: str) -> dict[str,
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    """Within the rounds."""
+    """Ratios within the rounds."""
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
 def darts_rows(make: Callable[[Setting, bool], Steps], setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
-    """Target 9."""
+    """Steps of DARTS over those of its public code (target 9)."""
     for name, order, target in (("darts", "first", 1 / 2.2), ("darts-2nd", "second", None)):
         subjects = {"ours": ours(setting, name), "official": make(setting, order == "second")}
         times = measure(subjects, rounds, clock)
@@ -230,7 +230,7 @@ def darts_rows(make: Callable[[Setting, bool], Steps], setting: Setting, rounds:
 
 
 def gdas_rows(make: Callable[[Setting], Steps], setting: Setting, rounds: int, clock: str) -> Iterator[Row]:
-    """Target 10, which is of N=1."""
+    """Steps of GDAS over those of its public code (target 10, for N = 1)."""
     subjects = {"ours": ours(setting, "gdas"), "added": ours(setting, "gdas", gradient="added")}
     times = measure(subjects | {"official": make(setting)}, rounds, clock)
     text = f"GDAS C={setting.channels} N={setting.cells}"
@@ -243,7 +243,7 @@ def gdas_rows(make: Callable[[Setting], Steps], setting: Setting, rounds: int, c
 
 
 def all_rows(args: argparse.Namespace) -> Iterator[Row]:
-    """Of every checkout that was given; bad ones are told of before anything is measured."""
+    """The rows of every checkout given. Checkouts are imported before anything is measured."""
     if args.darts is None and args.autodl is None:
         raise InputError("nothing to compare with: give --darts DIR, --autodl DIR, or both")
     darts = None if args.darts is None else darts_network(args.darts)
@@ -257,7 +257,7 @@ def all_rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, print. Returns 2 after bad input."""
+    """Measure, write and print. Returns 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--darts", type=Path, metavar="DIR", help="checkout of github.com/quark0/darts")
     parser.add_argument("--autodl", type=Path, metavar="DIR", help="checkout of github.com/D-X-Y/AutoDL-Projects")

@@ -69,8 +69,8 @@ def msgdas(
 ) -> Method:
     """K exclusive sub-graphs, DropBlock-Identity, super-net guidance.
 
-    MSG-DAS (Tan et al. 2021, arXiv:2107.04324). The paper leaves some settings open; docs/msgdas.md explains their
-    defaults. ``alpha_lr`` is set for a short search: use 3e-4 to 3e-3 for 50 epochs and more.
+    MSG-DAS (Tan et al. 2021, arXiv:2107.04324). The paper leaves some settings open; docs/how-it-works.md explains
+    their defaults. ``alpha_lr`` is set for a short search: use 3e-4 to 3e-3 for 50 epochs and more.
 
     Example:
         >>> search = Search(net, msgdas(k=3), steps=1000)

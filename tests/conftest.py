@@ -12,7 +12,6 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from msgdas.fast import dense, depthwise, fused, pool
 from msgdas.fast.native import use_native
 
 torch.set_num_threads(1)  # tensors are tiny and pytest-xdist fills the cores; sums come out the same everywhere
@@ -24,17 +23,12 @@ def pytest_collectstart() -> None:
 
 
 @pytest.fixture
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+def kernels(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Compiled kernels in use, for maps of any size; not where a test passes False."""
     use = getattr(request, "param", True)
-    if use and None in (shutil.which("cc"), shutil.which("c++")):
-        pytest.skip("no compiler of C and C++: kernels cannot be compiled here")
-    monkeypatch.setattr(fused, "SIZE", 1)
-    monkeypatch.setattr(pool, "SIZE", 1)
-    monkeypatch.setattr(dense, "PIXELS", 1)
-    monkeypatch.setattr(dense, "PAIRS", 2**20)
-    monkeypatch.setattr(depthwise, "NATIVE_PIXELS", 1)
-    use_native(use)
+    if use and shutil.which("cc") is None:
+        pytest.skip("no C compiler: kernels cannot be compiled here")
+    use_native(use, everywhere=True)
     yield use
     use_native(False)
 

@@ -7,15 +7,23 @@ import shlex
 from pathlib import Path
 from textwrap import dedent
 
+import click
 import pytest
 
-from msgdas.cli import main as cli
+from msgdas.cli.main import cli
 from msgdas.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/index.md", "docs/python.md", "docs/extending.md")
+PAGES_WITH_CODE = (
+    "README.md",
+    "docs/index.md",
+    "docs/guides/model.md",
+    "docs/guides/parts.md",
+    "docs/reference/python.md",
+)
 ALL_PAGES = ("README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md"))))
 METHOD_PAGES = sorted(p for p in (ROOT / "docs/methods").glob("*.md") if p.name != "index.md")
+EXCERPTS = {str(p.relative_to(ROOT)) for p in METHOD_PAGES}  # of the library: compared, not run
 
 
 def blocks(page):
@@ -25,7 +33,9 @@ def blocks(page):
         yield pytest.param("\n" * line + match[1], page, id=f"{page}:{line}")
 
 
-@pytest.mark.parametrize(("code", "page"), [block for page in PAGES for block in blocks(page)])
+@pytest.mark.parametrize(
+    ("code", "page"), [block for page in ALL_PAGES if page not in EXCERPTS for block in blocks(page)]
+)
 def test_python_blocks_run(code, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(ROOT / page), "exec"), {"__name__": "__docs__"})
@@ -33,7 +43,7 @@ def test_python_blocks_run(code, page, tmp_path, monkeypatch):
 
 
 def test_the_pages_have_python_blocks():
-    assert all(list(blocks(page)) for page in PAGES)
+    assert all(list(blocks(page)) for page in PAGES_WITH_CODE)
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
@@ -54,15 +64,60 @@ def test_a_method_page_shows_the_librarys_own_lines(page):
         assert block in source
 
 
+def commands(page):
+    """The ``msgdas`` commands of a page's shell blocks, as lists of words, with continued lines joined."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition(" >")[0], comments=True)
+            if words[:1] == ["msgdas"] and "--help" not in words:
+                yield words[1:]
+
+
+def parsed(words):
+    """The innermost command's click context: an option that does not exist is an error."""
+    command = cli
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command.make_context("msgdas", words)
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_commands_have_the_options_that_a_page_gives_them(page):
+    for words in commands(page):
+        parsed(words)
+
+
 def test_every_method_has_a_page_and_a_command():
     """The commands were run by hand; here they are read, options and all."""
-    searched = {"msgdas"}  # docs/msgdas.md
+    searched = {"msgdas"}  # docs/how-it-works.md
     for page in METHOD_PAGES:
-        for command in re.findall(r"^msgdas search (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
-            searched.add(cli.search.make_context("search", shlex.split(command)).params["method"])
+        searched |= {parsed(words).params["method"] for words in commands(page) if words[0] == "search"}
     assert searched == set(METHODS)
     index = (ROOT / "docs/methods/index.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE)) == set(METHODS)
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r"(\S+\.md)$", navigation, re.MULTILINE)
+    assert sorted(f"docs/{page}" for page in listed) == sorted(set(ALL_PAGES) - {"README.md"})
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/README.md"])
+def test_links_outside_the_site_lead_somewhere(page):
+    """Those inside it are checked by ``mkdocs build --strict``."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+def test_pages_that_the_code_names_exist():
+    for folder in ("msgdas", "benchmarks", "examples"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for page in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).exists(), f"{path.relative_to(ROOT)}: {page}"
 
 
 def test_own_model(tmp_path, monkeypatch, capsys):

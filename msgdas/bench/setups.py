@@ -6,31 +6,33 @@ Everything on random images, in the device's layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import SGD as PyTorchSGD
 
 from msgdas.alphas import Alphas
-from msgdas.bench.naive import naive, naive_net, of_pytorch
 from msgdas.choice import MixedOp
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
-from msgdas.fast.layout import layout
-from msgdas.fast.native import without_kernels
+from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
-from msgdas.methods import METHODS
+from msgdas.methods import METHODS, darts
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.execution import Execution
+from msgdas.search.gradients import AlphaStep, mean_backward
+from msgdas.search.method import Method as SearchMethod
 from msgdas.search.optimizers import SGD
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
 from msgdas.spaces.supernet_options import supernet_options
-from msgdas.subgraph import SubGraph
+from msgdas.subgraph import SubGraph, cut
 from msgdas.supernet import all_choices, choices
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "batch",
     "default_methods",
     "genotype_of",
+    "naive",
     "plain_networks",
     "rewound",
     "search_of",
@@ -62,7 +65,7 @@ class Setting:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
-    native: bool = False  # kernels of ours in use: `use_native`
+    native: bool = False  # compiled kernels: `use_native`
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Method:
 
     Attributes:
         text: what the tables call it.
-        name: one of `METHODS`, or ``"naive"`` (`msgdas.bench.naive`).
+        name: one of `METHODS`, or ``"naive"``: `naive`, on a super-net that was not sped up.
     """
 
     text: str
@@ -87,8 +90,28 @@ def default_methods(setting: Setting) -> list[Method]:
     return [*ours, *(Method(name, name) for name in ("gdas", "proxylessnas", "darts", "darts-2nd"))]
 
 
+def naive() -> SearchMethod:
+    """First-order DARTS as other code runs it: its alpha step computes the gradients of all weights too, and its SGD is
+    PyTorch's default."""
+    optimizer = partial(PyTorchSGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    return replace(darts(), hypergradient=_all_gradients, weight_optimizer=optimizer)
+
+
+def _all_gradients(step: AlphaStep) -> None:
+    leaves, push = cut(step.subgraphs)
+    mean_backward(step.places, leaves, step.objective, weights=list(step.net.parameters()), scale=step.scale)
+    push()
+    step.net.zero_grad(set_to_none=True)
+
+
 def supernet(setting: Setting, **options: Any) -> nn.Module:
-    """The super-net, in training mode."""
+    """The super-net, sped up, in training mode."""
+    net = _plain_supernet(setting, **options)
+    speed_up(net)
+    return net.to(memory_format=layout(setting.device))  # type: ignore[call-overload]
+
+
+def _plain_supernet(setting: Setting, **options: Any) -> nn.Module:
     net = find_space(setting.space).supernet(
         channels=setting.channels,
         cells=setting.cells,
@@ -97,13 +120,13 @@ def supernet(setting: Setting, **options: Any) -> nn.Module:
         image_size=setting.image_size,
         **options,
     )
-    return net.to(setting.device, memory_format=layout(setting.device)).train()  # type: ignore[call-overload]
+    return net.to(setting.device).train()
 
 
 def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
     """A method on ``net``, or on a super-net of its own where it asks for one; its alphas stay where they are."""
     if method.name == "naive":
-        net, function = naive_net(supernet(setting)), naive
+        net, function = _plain_supernet(setting), naive
     elif method.name in METHODS:
         own = supernet_options(find_space(setting.space), method.name, METHODS[method.name]().supernet)
         net = supernet(setting, **own) if own or net is None else net
@@ -136,14 +159,13 @@ class Plain:
     """Ordinary training of the network of one sub-graph, its weights those of the super-net.
 
     Args:
-        pytorch: with PyTorch's own operations instead of ours, and without the kernels.
+        pytorch: not sped up: with PyTorch's own operations.
     """
 
     def __init__(self, net: nn.Module, kept: Genotype, *, pytorch: bool = False) -> None:
         self.net = discretize(net, kept).train()
-        self._operations = without_kernels if pytorch else nullcontext
         if pytorch:
-            of_pytorch(self.net)
+            slow_down(self.net)
         self.forward: Callable[..., Tensor] = self.net
         self.optimizer = SGD()(self.net.parameters())
         for group in self.optimizer.param_groups:
@@ -152,8 +174,7 @@ class Plain:
     def step(self, train: Batch) -> None:
         """Forward, backward, clip, fused SGD; the loss is read, as any loop does."""
         x, labels = train
-        with self._operations():
-            loss = F.cross_entropy(self.forward(x), labels)
+        loss = F.cross_entropy(self.forward(x), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimizer.step()

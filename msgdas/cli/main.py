@@ -20,7 +20,7 @@ from msgdas.cli.show import show
 from msgdas.cli.train import train
 from msgdas.compare.queue import QueueStopped
 from msgdas.errors import InputError
-from msgdas.fast import keep_freed_memory
+from msgdas.fast.memory import keep_freed_memory
 from msgdas.search.loop import Stopped
 
 __all__ = ["cli", "main"]

@@ -263,7 +263,12 @@ class SearchSettings(DataSettings, Extent, Machine):
         None, "apply DropBlock-Identity in alpha steps, too", Group.EVERY_METHOD, unset="msgdas true, others false"
     )
     alpha_lr: float | None = option(
-        None, "learning rate of the alphas", Group.EVERY_METHOD, unset="the method's", gt=0, le=1000
+        None,
+        "learning rate of the alphas; 0 keeps them as they are",
+        Group.EVERY_METHOD,
+        unset="the method's",
+        ge=0,
+        le=1000,
     )
     weight_lr: float | None = option(
         None, "learning rate of the weights at the start", Group.EVERY_METHOD, unset="0.05", gt=0, le=1000

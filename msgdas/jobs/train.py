@@ -10,7 +10,7 @@ import torch
 
 from msgdas.cost import count
 from msgdas.data import DataSet
-from msgdas.fast import slow_down, speed_up
+from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config, upgraded
 from msgdas.jobs.process import prepare
@@ -58,6 +58,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
+        network.to(memory_format=layout(settings.device))  # type: ignore[call-overload]
         if not settings.compile:
             speed_up(network)
         found = retrain(

@@ -8,7 +8,7 @@ from reference import a_map, fast, threads
 from torch import nn
 from torch.nn import functional as F
 
-from msgdas.fast import dense
+from msgdas.fast import dense, use_native
 from msgdas.fast.combine import _alone as alone
 from msgdas.fast.combine import _summand as summand
 from msgdas.fast.combine import sharing
@@ -190,8 +190,8 @@ def test_other_dense_convolutions_are_left_to_pytorch(c_in, c_out, kernel, strid
     assert torch.equal(conv(x), F.conv2d(x, conv.weight, None, conv.stride, conv.padding))
 
 
-def test_a_wide_weight_that_few_pixels_share_is_left_to_pytorch(monkeypatch):
-    monkeypatch.setattr(dense, "PAIRS", 8)
+def test_a_wide_weight_that_few_pixels_share_is_left_to_pytorch():
+    use_native()
     few, many = a_map(64, 8, dtype=torch.float32), a_map(64, 16, dtype=torch.float32)
     for stride in (1, 2):
         conv = dense_conv(64, 64, 3, stride)

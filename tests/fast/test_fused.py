@@ -8,7 +8,7 @@ from reference import a_map, fast, threads
 from torch import nn
 from torch.nn import functional as F
 
-from msgdas.fast import fused
+from msgdas.fast import use_native
 from msgdas.fast.fused import Statistics, Summand, fused_sum, fusible
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -117,7 +117,7 @@ def test_summands_of_several_shapes_are_added_by_pytorch():
     assert torch.allclose(fused_sum([normalised, Summand(odd, None)]), plain(normalised) + odd, rtol=1e-12, atol=1e-12)
 
 
-def test_small_maps_are_left_to_pytorch(monkeypatch):
-    monkeypatch.setattr(fused, "SIZE", 2**14)
+def test_small_maps_are_left_to_pytorch():
+    use_native()
     assert not fusible(a_map(side=8))
     assert fusible(a_map(side=64))

@@ -130,8 +130,9 @@ def test_no_number_takes_nonsense(command, name, value, tmp_path, capsys, monkey
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"alpha_lr": float("nan")}, "--alpha-lr nan: use a number above 0"),
-        ({"alpha_lr": 0}, "--alpha-lr 0: use a number above 0"),
+        ({"alpha_lr": float("nan")}, "--alpha-lr nan: use 0 or more"),
+        ({"weight_lr": float("nan")}, "--weight-lr nan: use a number above 0"),
+        ({"weight_lr": 0}, "--weight-lr 0: use a number above 0"),
         ({"epochs": 0}, "--epochs 0: use 1 or more"),
         ({"epochs": 10**18}, "--epochs 1000000000000000000: use at most 1,000,000"),
         ({"epochs": 1.5}, "--epochs 1.5: use a whole number, 1 or more"),
@@ -200,8 +201,8 @@ def test_numbers_that_yaml_reads_as_texts_are_numbers(tmp_path):
     [
         ("epoch: 3", "option 'epoch' is not known: did you mean 'epochs'?"),
         ("epochs: nan", "--epochs nan"),
-        ("alpha-lr: .nan", "--alpha-lr nan: use a number above 0"),
-        ("alpha-lr: .inf", "--alpha-lr inf: use a number above 0"),
+        ("alpha-lr: .nan", "--alpha-lr nan: use 0 or more"),
+        ("weight-lr: .inf", "--weight-lr inf: use a number above 0"),
         ("out: runs/x", "give --out on the command line"),
         ("- epochs", "is no list of 'option: value' lines"),
         ("epochs: [", "is no YAML"),

@@ -1,6 +1,6 @@
-/* Part of kernels.c: backward of depthwise convolution. */
+/* Part of kernels.c: the backward of depthwise convolution. */
 
-/* Pixels of a map of h x w at every step-th place of the frame, which is read with a stride. */
+/* Copy an image of h x w to every step-th pixel of a frame that is read with a stride. */
 static void fill(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w, int step, int stride, int c) {
     int64_t part = f.line / stride;
     for (int64_t y = 0; y < h; y++)
@@ -11,13 +11,13 @@ static void fill(REAL *frame, Frame f, const REAL *x, int64_t h, int64_t w, int 
         }
 }
 
-/* Where tap t of the row y of an output begins in the frame. */
+/* Where tap t begins to read the frame for row y of the output. */
 static inline const REAL *tap(const REAL *frame, Frame f, Window o, int64_t y, int t, int c) {
     int64_t down = t / o.kernel * o.dilation, right = t % o.kernel * o.dilation;
     return frame + (y * o.stride + down) * f.line + right % o.stride * (f.line / o.stride) + right / o.stride * c;
 }
 
-/* y = the frame under the kernel; weights: taps rows of w numbers */
+/* y = the convolution of the frame; weights: a row of w numbers per tap */
 static void convolve(REAL *restrict y, const REAL *restrict frame, Frame f, Window o, const REAL *restrict weights,
                      int64_t h, int64_t width, int c, int w) {
     const int taps = o.kernel * o.kernel;
@@ -41,7 +41,8 @@ static void convolve(REAL *restrict y, const REAL *restrict frame, Frame f, Wind
     }
 }
 
-/* sums: taps rows of w, += g times what each tap reads; a few rows of the map at a time, which stay in the cache */
+/* sums (a row of w per tap) += g times what the tap reads; a few rows of the map at a time, which stay in the cache
+   */
 static void correlate(double *restrict sums, const REAL *restrict g, const REAL *restrict frame, Frame f, Window o,
                       int64_t h, int64_t width, int c, int w) {
     const int64_t line = width * c, step = 1 + BLOCK / line;
@@ -64,8 +65,8 @@ static void correlate(double *restrict sums, const REAL *restrict g, const REAL 
             }
 }
 
-/* From g, the gradient of a convolution of images of h x w with "same" padding and no bias: of_x and of_weight, either
-   of which may be 0. That of x is a convolution of g, its pixels spread over the map, with the kernels turned round. */
+/* From g, the gradient of the output: of_x and of_weight, either of which may be 0. Images of h x w, "same" padding,
+   no bias. of_x is a convolution of g, its pixels spread by the stride, with the kernels rotated by 180 degrees. */
 int depthwise_backward(int64_t images, int64_t h, int64_t w, int c, Window o, const REAL *g, const REAL *x,
                        const REAL *weight, REAL *of_x, REAL *of_weight) {
     const int taps = o.kernel * o.kernel, wide = row(c), most = omp_get_max_threads();
@@ -76,7 +77,7 @@ int depthwise_backward(int64_t images, int64_t h, int64_t w, int c, Window o, co
     REAL *rows = malloc(taps * wide * sizeof *rows), *frames = calloc(most * size, sizeof *frames);
     double *parts = calloc(most * taps * wide, sizeof *parts);
     if (!rows || !frames || !parts) return free(rows), free(frames), free(parts), 0;
-    for (int t = 0; t < taps; t++) { /* the kernels, turned round */
+    for (int t = 0; t < taps; t++) { /* the rotated kernels */
         for (int j = 0; j < c; j++) rows[t * wide + j] = weight[j * taps + taps - 1 - t];
         repeat(rows + t * wide, c, wide);
     }

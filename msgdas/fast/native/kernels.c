@@ -1,10 +1,11 @@
-/* Kernels for maps: n pixels of c channels, the channels of a pixel side by side (channels_last).
+/* Kernels for feature maps: n pixels of c channels, the channels of a pixel side by side (channels_last).
 
-   In memory a map is also rows of w = c * 2^i numbers, a multiple of LANES: so vector instructions are full whatever c.
-   Each thread takes a part of the rows; what it sums over pixels it sums in an order that depends on the number of
-   threads alone.
+   A kernel may also read a map as rows of w = c * 2^i numbers, where w is a multiple of LANES, so that vector
+   instructions are full whatever c is. Each thread takes a part of the rows. Sums over pixels are formed in an order
+   that depends on the number of threads only.
 
-   Numbers are of type REAL, which the compiler is told: float or double. */
+   REAL, the type of the numbers, is float or double: the compiler defines it. A kernel returns 1, or 0 if there was
+   no memory. An address of 0 means that there is no such map. */
 
 #include <math.h>
 #include <omp.h>
@@ -12,45 +13,45 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TILES 24 /* of images that go through a product of matrices together */
-#define LANES 32 /* whose sums fit the registers */
-#define ROWS 64 /* that a sum in REAL goes over */
-#define STRETCH 16384 /* numbers of a map at a time: the memory runs ahead, and they stay in the second cache */
-#define BLOCK 2048 /* numbers of two maps, which fit the first cache */
+#define TILES 24 /* of images that share one product of matrices */
+#define LANES 32 /* numbers whose sums fit the registers */
+#define ROWS 64 /* summed in REAL; beyond that in double */
+#define STRETCH 16384 /* numbers of a map at a time: they stay in the L2 cache, and prefetching keeps up */
+#define BLOCK 2048 /* numbers of two maps that fit the L1 cache */
 
-/* One summand, w * (x or norm(x)). Addresses are 0 for what there is not. */
+/* One summand of a sum: weight * x, or weight * norm(x). An address is 0 if there is no such thing. */
 typedef struct {
-    int64_t x, of_x; /* the map; where its gradient goes */
-    int64_t factors; /* or where its factors go: see Input */
-    int64_t stats; /* of a normalised one: c means, then c of 1 / standard deviation */
+    int64_t x, of_x; /* the map; where to write its gradient */
+    int64_t factors; /* or where to write that gradient's factors: see Input */
+    int64_t stats; /* if normalised: c means, then c values of 1 / standard deviation */
     int64_t gamma, beta; /* c each */
-    int64_t running_mean, running_var; /* c each, to be updated */
+    int64_t running_mean, running_var; /* c each, updated in place */
     int64_t of_gamma, of_beta;
     double weight, of_weight, momentum, eps;
 } Term;
 
-/* What a convolution reads: the map x; its ReLU; or, where x is the gradient of a sum, that of the map `term` that the
-   sum normalises: a * x + b * term + d, of which the factors are the rows a, b and d. */
+/* What a convolution reads: the map x, or its ReLU. In a backward x may be the gradient of a sum with BatchNorm; then
+   it reads the gradient of the summand `term`, which is a * x + b * term + d; factors are the rows a, b and d. */
 typedef struct {
     const REAL *x, *term, *factors;
     int relu, row;
 } Input;
 
-/* Of a convolution: the side of its square kernel, odd. */
+/* The window of a convolution; kernel is the odd side of the square. */
 typedef struct {
     int32_t kernel, stride, dilation;
 } Window;
 
-/* Of a weight: numbers from one output channel to the next, and so on. */
+/* Strides of a weight: numbers from one output channel to the next, and so on. */
 typedef struct {
     int64_t c_out, c_in, down, right;
 } Strides;
 
-/* Zeros around an image, so that no tap needs to look where the map ends. In a frame that is read with stride s a row
-   holds every s-th pixel from the first on, then every s-th from the second on, ...: what a tap reads for a row of the
-   output lies side by side. */
+/* An image with zeros around it, so that no tap has to check where the map ends. In a frame that is read with stride
+   s, a row holds pixels 0, s, 2s, ..., then 1, s + 1, 2s + 1, ..., so that what a tap reads for a row of the output
+   is contiguous. */
 typedef struct {
-    int64_t pad, line, size; /* pixels around; numbers of a row; numbers of all */
+    int64_t pad, line, size; /* pixels around the image; numbers per row; numbers in all */
 } Frame;
 
 static Frame frame_of(Window o, int64_t h, int64_t w, int c) {
@@ -58,7 +59,7 @@ static Frame frame_of(Window o, int64_t h, int64_t w, int c) {
     return (Frame){pad, line, (h + 2 * pad) * line};
 }
 
-/* Numbers of a row. */
+/* Numbers per row: the smallest c * 2^i that LANES divides. */
 static int row(int c) {
     int w = c;
     while (w % LANES) w *= 2;
@@ -68,7 +69,7 @@ static int row(int c) {
 #ifdef __AVX512F__
 #define BYTES 64
 #else
-#define BYTES 32 /* of a vector: what a register holds; compilers split a longer one badly */
+#define BYTES 32 /* per vector: what a register holds; compilers split longer ones badly */
 #endif
 #define VECTOR (int)(BYTES / sizeof(REAL))
 typedef REAL Vector __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));

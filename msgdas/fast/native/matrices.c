@@ -1,29 +1,31 @@
-/* Part of kernels.c: products of matrices of few columns, and 1 x 1 convolution by them. Channels come in multiples of
+/* Part of kernels.c: products of matrices with few columns, and 1 x 1 convolution by them. Channels are multiples of
    8. */
 
 #define PIECE (int)(32 / sizeof(REAL))
 typedef REAL Piece __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 
-/* A block of a product that is kept in registers: so many rows of two Vectors, or BLOCK_ROWS of a Vector or a PIECE. */
+/* The block of a product that is kept in registers: ROWS_OUT or ROWS_IN rows of two Vectors, or BLOCK_ROWS rows of
+   one Vector or Piece. */
 #define WIDE (2 * VECTOR)
 #define ROWS_OUT (BYTES == 64 ? 12 : 6)
 #define ROWS_IN (BYTES == 64 ? 8 : 4)
 #define BLOCK_ROWS 12 /* a multiple of ROWS_OUT */
 #define OUTER_ROWS 8 /* of ROWS_IN */
-#define PIXELS (BYTES == 64 ? 8 : 6) /* as many addresses as registers hold besides */
-#define LINE (int)(64 / sizeof(REAL)) /* of the cache */
+#define PIXELS (BYTES == 64 ? 8 : 6) /* as many addresses as the registers hold besides */
+#define LINE (int)(64 / sizeof(REAL)) /* numbers of a cache line */
 #define INLINE static inline __attribute__((always_inline))
 #define AT(address) (*(Piece *)(address))
 
-/* The matrix u of a product lies in panels, so that what a block reads lies side by side: WIDE columns, row after row,
-   then the next ones; of what is left first VECTOR and then PIECE columns. Where its row k and column j is: */
+/* The matrix u of a product is stored in panels, so that what a block reads is contiguous: WIDE columns, row after
+   row, then the next WIDE; what is left in panels of VECTOR and then of PIECE columns. Returns where row k, column j
+   is. */
 INLINE int64_t in_panels(int64_t k, int64_t j, int64_t rows, int64_t columns) {
     const int64_t width = j < columns / WIDE * WIDE ? WIDE : j < columns / VECTOR * VECTOR ? VECTOR : PIECE;
     const int64_t begin = j / width * width;
     return begin * rows + k * width + j - begin;
 }
 
-/* A block of m = v u, and of u += v^T m, of n registers a row: v is rows x c_in, m rows x c_out, u in a panel. */
+/* A block of m = v u, and of u += v^T m, with n registers per row. v is rows x c_in, m is rows x c_out, u a panel. */
 #define PRODUCTS(name, T, n, rows_out, rows_in)                                                                        \
     INLINE void name##_product(REAL *restrict m, const REAL *restrict v, const REAL *restrict u, int c_in,             \
                                int c_out) {                                                                            \
@@ -51,7 +53,7 @@ PRODUCTS(wide, Vector, 2, ROWS_OUT, ROWS_IN)
 PRODUCTS(single, Vector, 1, BLOCK_ROWS, OUTER_ROWS)
 PRODUCTS(narrow, Piece, 1, BLOCK_ROWS, OUTER_ROWS)
 
-/* The same of v whose row t is in memory where it is in an image: so many numbers of each of three lines, from v[t] on. */
+/* m = v u where row t of v is read from an image: `numbers` of each of three lines, from v[t] on. */
 #define OF_LINES(name, T, n)                                                                                           \
     INLINE void name##_of_lines(REAL *restrict m, const REAL *const v[PIXELS], const REAL *restrict u, int numbers,     \
                                 int64_t line, int c_out) {                                                             \
@@ -78,7 +80,7 @@ static void multiply_lines(REAL *m, const REAL *const v[PIXELS], const REAL *u, 
     for (; j < c_out; j += PIECE) narrow_of_lines(m + j, v, u + j * 3 * numbers, numbers, line, c_out);
 }
 
-/* m = v u; rows: what fills blocks of BLOCK_ROWS. */
+/* m = v u; rows is a multiple of BLOCK_ROWS. */
 static void multiply(REAL *m, const REAL *v, const REAL *u, int64_t rows, int c_in, int c_out) {
     int j = 0;
 #define PANELS(name, width, some)                                                                                      \
@@ -103,20 +105,20 @@ static void accumulate(REAL *u, const REAL *v, const REAL *m, int64_t rows, int 
 #undef PANELS
 }
 
-/* Where the weight of tap t, of input channel k and output channel j is. */
+/* Where the weight of tap t, input channel k and output channel j is. */
 #define WEIGHT_AT(t, k, j) ((j) * s.c_out + (k) * s.c_in + (t) / 3 * s.down + (t) % 3 * s.right)
 
-/* Numbers of y where x is positive, else 0. As PyTorch has it: what is not a number passes. */
+/* y where x is positive, else 0. A NaN in x lets y pass, as in PyTorch. */
 #define WHERE_POSITIVE(x, y) ((__typeof__(y))(~((x) <= 0) & (__typeof__((x) <= 0))(y)))
 
-/* Numbers, or their ReLU. */
+/* y = x, or its ReLU. */
 static void copy(REAL *restrict y, const REAL *restrict x, int64_t numbers, int relu) {
     if (!relu) memcpy(y, x, numbers * sizeof *y);
     else
         for (int64_t i = 0; i < numbers; i++) y[i] = x[i] < 0 ? 0 : x[i];
 }
 
-/* So many numbers of an input, of whole pixels, from `at` on. */
+/* Read `numbers` of an input, whole pixels, from `at` on. */
 static void load(REAL *restrict y, const Input *in, int64_t at, int64_t numbers) {
     if (!in->factors) copy(y, in->x + at, numbers, in->relu);
     else {
@@ -127,8 +129,8 @@ static void load(REAL *restrict y, const Input *in, int64_t at, int64_t numbers)
     }
 }
 
-/* `rows` of an image from y on, with zeros where there is none: `pad` pixels to the left of it, and what is right of it
-   in the frame stays. */
+/* Copy `rows` of an image, from row y on, into a frame, `pad` pixels from its left; rows outside the image become
+   zeros. The frame's other pixels stay as they are. */
 static void cut(REAL *frame, const Input *in, int64_t image, int64_t y, int rows, int64_t h, int64_t w, int64_t line,
                 int pad, int c) {
     for (int r = 0; r < rows; r++)
@@ -136,8 +138,8 @@ static void cut(REAL *frame, const Input *in, int64_t image, int64_t y, int rows
         else load(frame + r * line + pad * c, in, (image * h + y + r) * w * c, w * c);
 }
 
-/* A weight of so many taps as a matrix, in panels: a row for each tap's channel of the input, a column for each channel
-   of the output; or turned. The threads share the work. */
+/* A weight as a matrix, in panels: a row per tap and input channel, a column per output channel; if `turned`, its
+   transpose. The threads share the work. */
 static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in, int c_out, int turned) {
     const int64_t rows = turned ? c_out : taps * c_in, columns = turned ? taps * c_in : c_out;
     const int64_t step = turned ? s.c_in : s.c_out;
@@ -151,7 +153,7 @@ static void to_matrix(REAL *u, const REAL *weight, Strides s, int taps, int c_in
         }
 }
 
-/* And back: the sum of the threads' parts, which begin `size` numbers from each other. */
+/* The reverse: weight = the sum of the threads' matrices, which begin `size` numbers apart. */
 static void from_matrices(REAL *weight, const REAL *parts, int threads, int64_t size, Strides s, int taps, int c_in,
                           int c_out) {
     const int64_t rows = taps * c_in;
@@ -165,13 +167,13 @@ static void from_matrices(REAL *weight, const REAL *parts, int threads, int64_t 
         }
 }
 
-/* y, of an Input: term and factors are 0 where it has none; of the weight the strides are given. If y is the gradient
-   of a convolution of a ReLU, that was of the map `of`, else 0. */
+/* y = the convolution of an Input (x, term, factors, relu); s: strides of the weight. In a backward through a ReLU,
+   `of` is the ReLU's input: y is zero where `of` is not positive. */
 int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
             const REAL *term, const REAL *factors, const REAL *weight, const REAL *of, REAL *y) {
     const Input in = {x, term, factors, relu, row(c_in)};
     const int most = omp_get_max_threads();
-    const int64_t pixels = images * h * w, rows = (pixels + BLOCK_ROWS - 1) / BLOCK_ROWS; /* rows of blocks */
+    const int64_t pixels = images * h * w, rows = (pixels + BLOCK_ROWS - 1) / BLOCK_ROWS; /* one block each */
     const int64_t of_x = BLOCK_ROWS * c_in, of_y = BLOCK_ROWS * c_out, size = of_x + of_y;
     REAL *u = aligned_alloc(64, (c_in * c_out + most * size) * sizeof *u);
     if (!u) return 0;
@@ -197,7 +199,7 @@ int conv1x1(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
     return 1;
 }
 
-/* of_weight, from g, the gradient of the output. */
+/* of_weight = the weight's gradient, from g, the gradient of the output. */
 int conv1x1_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
                       const REAL *g, REAL *of_weight) {
     const int most = omp_get_max_threads();

@@ -1,9 +1,9 @@
-/* Part of kernels.c: 3 x 3 convolution with a stride, or of few channels, "same" padding: what it takes for a pixel, its
-   patch, is a row of a matrix. Of x relu is as in conv1x1. */
+/* Part of kernels.c: 3 x 3 convolution with a stride, or of few channels, "same" padding. The numbers that an output
+   pixel depends on, its patch, are a row of a matrix. `relu`: read the ReLU of x. */
 
 #define PATCHES (2 * BLOCK_ROWS)
 
-/* Of a convolution: sizes of the input, of an output, numbers of a patch. */
+/* Sizes of a convolution: the input's, pixels per row and image of the output, numbers per patch. */
 typedef struct {
     int64_t h, w, across, pixels, numbers;
     int c, stride;
@@ -14,7 +14,7 @@ static Patches patches(int64_t h, int64_t w, int c, int stride) {
     return (Patches){h, w, across, ((h - 1) / stride + 1) * across, 9 * c, c, stride};
 }
 
-/* What of row r of pixel k's patch lies in its image: numbers from `at` on in the map, from `skip` on in the row. */
+/* The part of row r of pixel k's patch that lies in the image: from `at` on in the map, from `skip` on in the row. */
 typedef struct {
     int64_t at, skip, some;
 } Part;
@@ -44,8 +44,8 @@ static void scatter(REAL *restrict x, const REAL *restrict rows, Patches p, int6
         }
 }
 
-/* Any number of channels in. Patches are read where they lie: in the lines of an image between zeros, of some STRETCH
-   numbers at a time. */
+/* y = the convolution; any number of input channels. Patches are read in place, from a strip of about STRETCH numbers
+   of the image with zeros around it. */
 int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, int relu, const REAL *x,
                const REAL *weight, REAL *y) {
     const Input in = {x, 0, 0, relu, row(c)};
@@ -85,7 +85,7 @@ int strided3x3(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s
     return 1;
 }
 
-/* of_x, from g, the gradient of the output; `of` as in conv1x1. */
+/* of_x = the input's gradient, from g, the gradient of the output; `of` as in conv1x1. */
 int strided3x3_of_input(int64_t images, int64_t h, int64_t w, int c, int c_out, Strides s, int stride, const REAL *g,
                         const REAL *weight, const REAL *of, REAL *of_x) {
     const int most = omp_get_max_threads();

@@ -1,10 +1,10 @@
-/* Part of kernels.c: average pooling, 3 x 3, stride 1, "same" padding that does not count, and its backward: the mean is
-   a sum over three rows and over three columns, each times its share. */
+/* Part of kernels.c: average pooling and its backward; 3 x 3 with stride 1 and "same" padding that does not count,
+   and 2 x 2. The 3 x 3 mean is a sum over three rows and three columns, each divided by how many lie in the map. */
 
-/* One over how many of pixel i and its neighbours there are, of n in a line. */
+/* 1 / the number of pixels among i - 1, i and i + 1 that lie in a line of n. */
 static inline REAL share(int64_t i, int64_t n) { return (REAL)1 / (1 + (i > 0) + (i + 1 < n)); }
 
-/* y, of images of h x w; or if `turned`, of the gradient x of the output, that of the input. */
+/* y = the pooled x, images of h x w; if `turned`, x is the gradient of the output and y that of the input. */
 int pool3x3(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL *x, REAL *y) {
     const int most = omp_get_max_threads();
     const int64_t rows = images * h, line = w * c, padded = line + 2 * c;
@@ -15,7 +15,7 @@ int pool3x3(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL 
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        REAL *sums = across + (1 + i) * padded + c; /* between zeros */
+        REAL *sums = across + (1 + i) * padded + c; /* with zeros on both sides */
         for (int64_t r = from; r < to; r++) {
             const int64_t k = r % h;
             const REAL *restrict mid = x + r * line, *restrict above = k ? mid - line : zeros;
@@ -34,8 +34,8 @@ int pool3x3(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL 
     return 1;
 }
 
-/* Mean of 2 x 2 pixels of images of h x w, both even; or if `turned`, of the gradient x of the output, that of the input.
-   Channels come in multiples of 8. */
+/* y = the mean of 2 x 2 pixels; h and w are even, c is a multiple of 8. If `turned`, x is the gradient of the output
+   and y that of the input. */
 int pool2x2(int64_t images, int64_t h, int64_t w, int c, int turned, const REAL *x, REAL *y) {
     const int64_t rows = images * (h / 2), line = w * c, half = line / 2;
 #pragma omp parallel num_threads(omp_get_max_threads())

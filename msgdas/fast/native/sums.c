@@ -1,7 +1,7 @@
-/* Part of kernels.c: sums of maps, of which some are normalised by batch statistics, and their backward, in few passes
-   over memory. Sums over pixels are in REAL over ROWS rows and in double over those. */
+/* Part of kernels.c: sums of maps, some of them normalised by batch statistics, and their backward, in few passes
+   over memory. Sums over pixels are in REAL within ROWS rows and in double beyond. */
 
-/* With g: sums += g, products += g * (x - centre). Without: sums += x - centre, products += its square. */
+/* With g: sums += g, products += g * (x - centre). Without g: sums += x - centre, products += (x - centre)^2. */
 static inline void sum_lanes(const REAL *restrict g, const REAL *restrict x, const REAL *restrict centre, int64_t rows,
                              int w, double *restrict sums, double *restrict products) {
     REAL s[LANES] = {0}, p[LANES] = {0}, m[LANES];
@@ -33,7 +33,7 @@ static void sum_rows(const REAL *g, const REAL *x, const REAL *centre, int64_t f
                       products + j);
 }
 
-/* y = a * x + b, or y += a * x without b; rows of w */
+/* y = a * x + b, or without b: y += a * x. Rows of w. */
 static inline void scaled(REAL *restrict y, const REAL *restrict x, const REAL *restrict a, const REAL *restrict b,
                           int64_t rows, int w) {
     if (b)
@@ -51,7 +51,7 @@ static inline void combined(REAL *restrict y, const REAL *restrict x1, const REA
         for (int j = 0; j < w; j++) y[r * w + j] = a1[j] * x1[r * w + j] + a2[j] * x2[r * w + j] + b[j];
 }
 
-/* The term's statistics, from sums around centres: sums and products of sum_rows, 2 rows of w from each thread. */
+/* Mean and deviation of the term, from each thread's sums and products of sum_rows (2 rows of w, around centres). */
 static void find_statistics(Term *t, const REAL *centres, const double *parts, int threads, int64_t stride, int64_t n,
                             int c, int w) {
     REAL *running_mean = MAP(t->running_mean), *running_var = MAP(t->running_var);
@@ -68,7 +68,7 @@ static void find_statistics(Term *t, const REAL *centres, const double *parts, i
     }
 }
 
-/* The term is a * x + shift, of which the shift is added to that of the others. */
+/* Write the term as a * x + shift; the shift is added to the other terms'. */
 static void find_factors(const Term *t, REAL *a, REAL *shift, int c, int w) {
     for (int j = 0; j < c; j++) {
         double scale = t->weight;
@@ -82,7 +82,8 @@ static void find_factors(const Term *t, REAL *a, REAL *shift, int c, int w) {
     repeat(a, c, w);
 }
 
-/* The gradient of the term's x is a * g + b * x + d, from the sums of g and of g * (x - centre); and of its scalars. */
+/* The gradients of gamma, beta and weight, and a, b, d of the gradient of x, a * g + b * x + d; from the sums of g
+   and of g * (x - centre). */
 static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centres, const double *parts, int threads,
                            int64_t stride, int64_t n, int c, int w) {
     t->of_weight = 0;
@@ -92,7 +93,7 @@ static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centr
         double gamma = t->gamma ? MAP(t->gamma)[j] : 1, scale = t->weight * gamma;
         if (t->stats) {
             double invstd = MAP(t->stats)[c + j];
-            product *= invstd; /* with the normalised map */
+            product *= invstd; /* now of g with the normalised map */
             if (t->of_gamma) MAP(t->of_gamma)[j] = t->weight * product;
             if (t->of_beta) MAP(t->of_beta)[j] = t->weight * sum;
             if (t->beta) t->of_weight += MAP(t->beta)[j] * sum;
@@ -113,8 +114,7 @@ static void find_gradients(Term *t, REAL *a, REAL *b, REAL *d, const REAL *centr
     }
 }
 
-/* out = sum over the terms, unless it is 0. Statistics are written and running ones updated. Returns whether there was
-   memory. */
+/* out = the sum of the terms, unless out is 0. Writes statistics and updates running ones. */
 int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count, stretch = STRETCH / w > ROWS ? STRETCH / w : ROWS;
@@ -126,7 +126,7 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
         BEGIN
 #pragma omp single
         for (int k = 0; k < count; k++)
-            if (terms[k].stats) { /* around the first pixel, so that a mean far from zero costs no digits */
+            if (terms[k].stats) { /* sum around the first pixel, so that a mean far from zero costs no digits */
                 memcpy(centres + k * w, MAP(terms[k].x), c * sizeof(REAL));
                 repeat(centres + k * w, c, w);
             }
@@ -157,7 +157,7 @@ int forward(int64_t n, int c, int count, Term *terms, REAL *out) {
     return 1;
 }
 
-/* From g, the gradient of out: of_x or factors of the terms that want them, of_gamma, of_beta, of_weight of all. */
+/* From g, the gradient of out: of_x or factors, of_gamma and of_beta where asked for, and of_weight of every term. */
 int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
     const int w = row(c), most = omp_get_max_threads();
     const int64_t rows = n * c / w, stride = 2 * w * count, stretch = STRETCH / w > ROWS ? STRETCH / w : ROWS;
@@ -172,7 +172,7 @@ int backward(int64_t n, int c, int count, Term *terms, const REAL *g) {
 #pragma omp parallel num_threads(most)
     {
         BEGIN
-        for (int64_t r = from; r < to; r += stretch) /* one after another, so that g is read once */
+        for (int64_t r = from; r < to; r += stretch) /* all terms of a stretch, so that g is read from memory once */
             for (int k = 0; k < count; k++)
                 if (terms[k].x)
                     sum_rows(g, MAP(terms[k].x), centres + k * w, r, to - r < stretch ? to : r + stretch, w,

@@ -1,11 +1,12 @@
-/* Part of winograd.c, once for each width of vectors: T is the vector, and NAME(f) the f of its width. Channels from
-   `begin` on, before `end`, of c. */
+/* Part of winograd.c, included once per vector width: T is the vector, NAME(f) the name of f for its width. Functions
+   work on channels from `begin` on, before `end`, of c. */
 
 #define LOAD(address) (*(const T *)(address))
 #define STORE(address, x) (*(T *)(address) = (x))
 #define STEP (int)(sizeof(T) / sizeof(REAL))
 
-/* What the points of both signs give: even and odd part of the nearer ones, p and q, and of the others. */
+/* Values at points of both signs, from the even and odd parts: p and q of the nearer points, r and s of the others.
+   */
 INLINE void NAME(mirror)(T *y, T p, T q, T r, T s) {
     y[1] = p + q;
     y[2] = p - q;
@@ -13,7 +14,7 @@ INLINE void NAME(mirror)(T *y, T p, T q, T r, T s) {
     y[4] = r - s;
 }
 
-/* y = B^T x, of 6 */
+/* y = B^T x: 6 of 6 */
 INLINE void NAME(by_bt)(T *y, const T *x) {
     const REAL a = M_SQRT1_2, b = M_SQRT2;
     T p = x[4] - 2 * x[2], q = a * (x[3] - 2 * x[1]);
@@ -61,7 +62,7 @@ INLINE void NAME(by_gt)(T *y, const T *x) {
     y[2] = (REAL)0.5 * p + 2 * r + x[5];
 }
 
-/* Both sides of a square: y[k][r], of `to` each, of x[k][r], of `from` each. */
+/* Apply a transform to both sides of a square: x is from x from, y is to x to. */
 #define BOTH(transform, from, to, y, x)                                                                                \
     do {                                                                                                               \
         T half[from][to], line[from];                                                                                  \
@@ -72,13 +73,13 @@ INLINE void NAME(by_gt)(T *y, const T *x) {
         }                                                                                                              \
     } while (0)
 
-/* A weight's 3 x 3 taps, transformed. */
+/* z = the transformed 3 x 3 taps of a weight. */
 INLINE void NAME(transform_weight)(T z[6][6], T taps[3][3]) { BOTH(by_g, 3, 6, z, taps); }
 
-/* A weight's gradient from what it is of the transformed one. */
+/* taps = a weight's gradient, from z, the gradient of the transformed weight. */
 INLINE void NAME(transform_back)(T taps[3][3], T z[6][6]) { BOTH(by_gt, 6, 3, taps, z); }
 
-/* The tiles of a frame, transformed: v[place][tile][channel]. What two neighbours share is transformed once. */
+/* v[place][tile][channel] = the transformed tiles of a frame. What two neighbours share is transformed once. */
 INLINE void NAME(transform_input)(REAL *restrict v, int64_t place, const REAL *restrict frame, int64_t line,
                                   int64_t tiles, int begin, int end, int c) {
     for (int j = begin; j < end; j += STEP) {
@@ -100,7 +101,7 @@ INLINE void NAME(transform_input)(REAL *restrict v, int64_t place, const REAL *r
     }
 }
 
-/* The same of a gradient of the output. */
+/* The same for a gradient of the output. */
 INLINE void NAME(transform_output)(REAL *restrict v, int64_t place, const REAL *restrict frame, int64_t line,
                                    int64_t tiles, int begin, int end, int c) {
     for (int64_t t = 0; t < tiles; t++)
@@ -114,8 +115,8 @@ INLINE void NAME(transform_output)(REAL *restrict v, int64_t place, const REAL *
         }
 }
 
-/* Tiles of the output, from m[place][tile][channel]; h rows of w pixels, the last tile may reach beyond them. Where
-   the map `of`, if any, is not positive the output is zero. */
+/* y = tiles of the output, from m[place][tile][channel]: h rows of w pixels; the last tile may reach beyond them. The
+   output is zero where the map `of`, if any, is not positive. */
 INLINE void NAME(put)(REAL *restrict y, const REAL *restrict of, const REAL *restrict m, int64_t place, int64_t h,
                       int64_t w, int64_t tiles, int begin, int end, int c) {
     for (int64_t t = 0; t < tiles; t++)

@@ -1,9 +1,9 @@
-/* Part of kernels.c: 3 x 3 convolution, stride 1, "same" padding, and its weight's gradient, as Winograd has it
-   (Lavin and Gray 2016, arXiv:1509.09308): a tile of 4 x 4 pixels of the output, from 6 x 6 of the input, is
-   A^T ((G w G^T) . (B^T x B)) A, which takes 36 products a pair of channels and not 144. Its points are
-   0, +-sqrt(1/2), +-sqrt(2) and infinity, whose rounding is a third of that of the usual 0, +-1, +-2.
+/* Part of kernels.c: 3 x 3 convolution with stride 1 and "same" padding, and its weight's gradient, by Winograd's
+   algorithm (Lavin and Gray 2016, arXiv:1509.09308): a tile of 4 x 4 pixels of the output, from 6 x 6 of the input, is
+   A^T ((G w G^T) . (B^T x B)) A, which takes 36 products per pair of channels instead of 144. Its points are 0,
+   +-sqrt(1/2), +-sqrt(2) and infinity, whose rounding errors are a third of those of the usual 0, +-1, +-2.
 
-   For each of the 36 places of the tiles in a strip the products are those of two matrices. */
+   For each of the 36 places of the tiles in a strip, the products are one product of two matrices. */
 
 #define T Vector
 #define NAME(f) wide_##f
@@ -12,20 +12,20 @@
 #define NAME(f) narrow_##f
 #include "tiles.c"
 
-/* Of all channels: by Vectors as far as they go. */
+/* f on all channels: in Vectors, and Pieces for the rest. */
 #define OF_ALL(f, c, ...)                                                                                              \
     do {                                                                                                               \
         wide_##f(__VA_ARGS__, 0, c / VECTOR * VECTOR, c);                                                              \
         narrow_##f(__VA_ARGS__, c / VECTOR * VECTOR, c, c);                                                            \
     } while (0)
 
-/* Of row r of tiles, of all images of h lines, the first line. */
+/* The first line of row r of tiles, counted over all images of h lines. */
 INLINE int64_t first_line(int64_t r, int64_t h) {
     const int64_t down = (h + 3) / 4;
     return r / down * h + r % down * 4;
 }
 
-/* Say that so many numbers are about to be read of one map, if any, and written of the other. */
+/* Prefetch `numbers` of a map to be read, if any, and of one to be written. */
 static void fetch(const REAL *of, REAL *y, int64_t numbers) {
     for (int64_t j = 0; j < numbers; j += LINE) {
         if (of) __builtin_prefetch(of + j, 0, 2);
@@ -33,14 +33,14 @@ static void fetch(const REAL *of, REAL *y, int64_t numbers) {
     }
 }
 
-/* How a thread works through tiles: a strip of some rows of them at a time. */
+/* Sizes of a thread's work: it takes a strip of some rows of tiles at a time. */
 typedef struct {
     int64_t across, rows; /* tiles in a row of an image, rows of all images */
-    int64_t strip, tiles; /* rows, and tiles with those that fill a block */
-    int64_t of_in, of_out; /* numbers of a place of the input's and the output's tiles */
-    int64_t matrix, matrices; /* of a place of the weight's, and of all */
-    int64_t line_in, line_out; /* of a frame */
-    int64_t zeros, size; /* of a thread's frames, and of all that it needs: a multiple of LINE */
+    int64_t strip, tiles; /* rows per strip; tiles, rounded up to fill blocks */
+    int64_t of_in, of_out; /* numbers per place (of 36) of the input's and output's tiles */
+    int64_t matrix, matrices; /* the same of the weight, and of all places */
+    int64_t line_in, line_out; /* numbers per line of the frames */
+    int64_t zeros, size; /* numbers of a thread's frames, and of all it needs: a multiple of LINE */
 } Plan;
 
 static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
@@ -48,7 +48,7 @@ static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
     p.strip = TILES / p.across;
     if (p.strip < 1) p.strip = 1;
     p.tiles = (p.strip * p.across + BLOCK_ROWS - 1) / BLOCK_ROWS * BLOCK_ROWS;
-    p.of_in = p.tiles * c_in + LINE; /* not a power of two: places would share their part of the cache */
+    p.of_in = p.tiles * c_in + LINE; /* not a power of two, or places would compete for the same cache lines */
     p.of_out = p.tiles * c_out + LINE;
     p.matrix = (int64_t)c_in * c_out + LINE;
     p.matrices = 36 * p.matrix;
@@ -59,14 +59,14 @@ static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
     return p;
 }
 
-/* Each thread's frames of the input and of the output, all zero; then its tiles. */
+/* Each thread's memory: frames of the input and output, all zero, then its tiles. */
 #define BEGIN_TILES                                                                                                    \
     BEGIN                                                                                                              \
     REAL *frame = all + i * p.size;                                                                                    \
     REAL *v = frame + p.zeros, *m = v + 36 * p.of_in;                                                                  \
     memset(frame, 0, p.zeros * sizeof *frame);
 
-/* The input of a strip of rows from r on, transformed. */
+/* Transform the input of a strip of rows from r on. */
 #define OF_A_STRIP                                                                                                     \
     int64_t some = to - r < p.strip ? to - r : p.strip, down = (h + 3) / 4;                                            \
     for (int64_t k = 0; k < some; k++) {                                                                               \
@@ -74,7 +74,7 @@ static Plan plan(int64_t images, int64_t h, int64_t w, int c_in, int c_out) {
         OF_ALL(transform_input, c_in, v + k * p.across * c_in, p.of_in, frame, p.line_in, p.across);                   \
     }
 
-/* y, of images of h x w; see conv1x1. */
+/* y = the convolution of images of h x w; arguments as in conv1x1. */
 int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
             const REAL *term, const REAL *factors, const REAL *weight, const REAL *of, REAL *y) {
     const Input in = {x, term, factors, relu, row(c_in)};
@@ -97,7 +97,7 @@ int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
             }
         for (int64_t r = from; r < to; r += p.strip) {
             OF_A_STRIP
-            for (int64_t k = 0; k < some; k++) { /* the products leave the memory idle, which put will wait for */
+            for (int64_t k = 0; k < some; k++) { /* the products leave the memory idle, and put will wait for it */
                 const int64_t first = first_line(r + k, h), left = h - first % h, at = first * w * c_out;
                 fetch(of ? of + at : 0, y + at, (left < 4 ? left : 4) * w * c_out);
             }
@@ -114,7 +114,7 @@ int conv3x3(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s
     return 1;
 }
 
-/* of_weight, from g, the gradient of the output. */
+/* of_weight = the weight's gradient, from g, the gradient of the output. */
 int conv3x3_of_weight(int64_t images, int64_t h, int64_t w, int c_in, int c_out, Strides s, int relu, const REAL *x,
                       const REAL *g, REAL *of_weight) {
     const Input in = {.x = x, .relu = relu}, gradient = {.x = g};
