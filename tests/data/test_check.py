@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
+from msgdas.data import load_data
 from msgdas.data.check import check_folder, describe, propose
 from msgdas.data.check.proposal import SIDES
-from msgdas.data import load_data
 from msgdas.errors import InputError
 
 
