@@ -18,11 +18,11 @@ from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, stop_on_signals
 from msgdas.runs.finite import refuse_not_finite
 from msgdas.runs.resumable import Place, go_on, random_states, resume, set_random_states
-from msgdas.search.search import Batch
 
 __all__ = ["retrain", "score", "training_loss"]
 
 Record = dict[str, Any]
+Batch = tuple[Tensor, Tensor]  # images, labels
 Output = Tensor | tuple[Tensor, Tensor]
 
 
