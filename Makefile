@@ -33,6 +33,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy msgdas $(wildcard recipes/*.py benchmarks/*.py examples/*.py)
 	$(BIN)/mkdocs build --strict --quiet
 

@@ -1,4 +1,4 @@
-"""Make an untidy image folder, as people have them, from CIFAR-10: the folder of docs/photographs.md.
+"""Make an untidy image folder, as people have them, from CIFAR-10: the photographs of docs/guides/images.md.
 
     python benchmarks/messy_folder.py CIFAR_FOLDER OUT
 

@@ -1,4 +1,4 @@
-"""What a benchmark measured: ratios with their quartiles, as a CSV with versions and hardware, and what has grown."""
+"""Results of a benchmark: ratios with quartiles, as CSV with versions and hardware; comparison with earlier results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from msgdas.runs import versions, write_atomic
 
 __all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "to_table", "write_rows"]
 
-TOLERANCE = 0.25  # by which a ratio may grow, besides its quartile range
-SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # or no ratio compares
-FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # of older files
+TOLERANCE = 0.25  # relative growth of a ratio that is accepted, on top of its quartile range
+SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # else ratios do not compare
+FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # for older files
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result. ``target``: what the median of ``values`` may be at most."""
+    """One line of a result. ``target``: largest accepted median of ``values``."""
 
     name: str
     values: Sequence[float]
@@ -35,21 +35,21 @@ class Row:
     target: float | None = None
 
     def quartiles(self) -> tuple[float, float, float]:
-        """First quartile, median, third quartile."""
+        """First quartile, median and third quartile."""
         at = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
         low, median, high = torch.tensor(self.values, dtype=torch.float64).quantile(at).tolist()
         return low, median, high
 
     @property
     def reached(self) -> str:
-        """Of the median, unrounded."""
+        """Whether the unrounded median meets the target, in words; empty without a target."""
         if self.target is None:
             return ""
         return "reached" if self.quartiles()[1] <= self.target else "not reached"
 
 
 def to_table(rows: Sequence[Row], title: str) -> Table:
-    """Rows with their targets, 80 columns."""
+    """Rows with their targets as a table of 80 columns."""
     table = Table(title=title, box=None, pad_edge=False)
     table.add_column("# what")
     for column in ("median", "quartiles", "at most"):
@@ -65,7 +65,7 @@ def to_table(rows: Sequence[Row], title: str) -> Table:
 
 
 def machine(device: str) -> dict[str, str]:
-    """Versions and hardware."""
+    """Versions, hardware and the date."""
     on = torch.device(device)
     known = versions()
     return {
@@ -77,7 +77,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """As the system names it."""
+    """The CPU's name, as the system gives it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -85,7 +85,7 @@ def _cpu() -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Row], where: Mapping[str, object]) -> None:
-    """A line per row, each with the settings and the machine that it was measured with.
+    """Write a CSV line per row, with the settings and machine ``where`` it was measured.
 
     Raises:
         InputError: the file cannot be written.
@@ -108,10 +108,10 @@ def write_rows(path: Path, rows: Sequence[Row], where: Mapping[str, object]) -> 
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The lines of such a file.
+    """Read the lines of a file that `write_rows` wrote.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         lines = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
@@ -127,12 +127,12 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 class Comparison(NamedTuple):
-    """A measurement next to an earlier one.
+    """A result compared with an earlier one.
 
     Attributes:
         compared: number of ratios that both have.
         missing: ratios that only the earlier one has.
-        grown: a line of 80 columns for each ratio that grew by more than the tolerance and the quartile ranges.
+        grown: a line of 80 columns for each ratio that grew beyond tolerance and quartile range.
     """
 
     compared: int
@@ -142,15 +142,17 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier result with the same settings, to compare with. Only ratios: times are of a machine."""
+    """An earlier result with the same settings. Only its ratios are kept: times depend on the machine."""
 
     file: Path
     ratios: Mapping[str, tuple[float, float]]  # name → value, quartile range
 
     @classmethod
     def read(cls, file: Path, where: Mapping[str, object]) -> Earlier:
-        """Raises:
-        InputError: the file is missing or damaged, or was measured with other settings than ``where`` says.
+        """Read an earlier result to compare with.
+
+        Raises:
+            InputError: the file is missing or damaged, or was measured with settings other than ``where``.
         """
         lines = read_rows(file)
         for name in SAME:
@@ -162,8 +164,7 @@ class Earlier:
         return cls(file, {r["name"]: (float(r["value"]), float(r["q3"]) - float(r["q1"])) for r in ratios})
 
     def compare(self, rows: Sequence[Row], tolerance: float = TOLERANCE) -> Comparison:
-        """Which ratios of ``rows`` are above the earlier ones by more than ``tolerance`` and the larger of the two
-        quartile ranges."""
+        """Find ratios that exceed the earlier ones by more than ``tolerance`` plus the larger quartile range."""
         new = {row.name: row.quartiles() for row in rows if row.unit == "ratio"}
         both = [name for name in new if name in self.ratios]
         grown = []
@@ -175,16 +176,16 @@ class Earlier:
         return Comparison(len(both), [name for name in self.ratios if name not in new], grown)
 
     def tell(self, rows: Sequence[Row], console: Console) -> bool:
-        """Print it; whether none has grown."""
-        found = self.compare(rows)
-        missing = f", {len(found.missing)} were not measured" if found.missing else ""
+        """Print the comparison; return whether no ratio has grown."""
+        result = self.compare(rows)
+        missing = f", {len(result.missing)} were not measured" if result.missing else ""
         console.print(f"\nagainst {self.file}:", soft_wrap=True)
-        console.print(f"{found.compared} ratios compared, {len(found.grown)} have grown{missing}")
-        for line in found.grown:
+        console.print(f"{result.compared} ratios compared, {len(result.grown)} have grown{missing}")
+        for line in result.grown:
             console.print(line, soft_wrap=True)
-        return not found.grown
+        return not result.grown
 
 
 def _kind(value: str) -> str:
-    """A device without its model."""
+    """The device without its model."""
     return value.partition(":")[0]

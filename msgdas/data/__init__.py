@@ -1,4 +1,4 @@
-"""Images in memory or in files: data sets by name, image folders, augmentation in batches."""
+"""Data sets by name and image folders, in memory or read from files; augmented batches."""
 
 from msgdas.data.augment import Augment, augment, normalise
 from msgdas.data.batches import Batches

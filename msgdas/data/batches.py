@@ -14,30 +14,31 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from msgdas.data.ahead import ahead, cpus
+from msgdas.data.ahead import ahead, available_cpus
 from msgdas.data.augment import Augment, augment, normalise
 from msgdas.data.images import AnyImages, ImageFiles, Images
 from msgdas.errors import InputError
 
 __all__ = ["Batches"]
 
-WORTH_A_THREAD = 2**18  # bytes of a batch: 192 KiB, 64 images of 32 × 32 pixels, are made in the time of handing over
+WORTH_A_THREAD = 2**18  # bytes of a batch; handing over a smaller one takes as long as making it
 
 
 class Batches:
-    """Augmented, normalised batches of images, which are held in memory or read from files by worker processes.
+    """Augmented, normalised batches of images held in memory or read from files by worker processes.
 
-    On a GPU the images in memory live there if they take at most a quarter of what is free of its own. Of images that
-    stay in the computer's memory the next batch is made in a thread beside the step, if there is a CPU that the step
-    does not use and the batch is not tiny.
+    On a GPU, images in memory move there if they take at most a quarter of its free memory. Otherwise a thread makes
+    the next batch during a step, if a CPU is free and the batch is not tiny.
 
-    What a batch holds depends on seed, epoch and its index alone, not on where the images are, so a search goes on in
-    the middle of an epoch, bit for bit. A file that cannot be read is left out of its batch with a
-    warning; where that leaves none, the next batch takes its place.
+    A batch depends on seed, epoch and index alone, not on where the images are, so a search resumes in the middle of an
+    epoch, bit for bit. Unreadable files are left out of their batch with a warning; if that leaves none, the next batch
+    takes its place.
 
     Args:
-        mean, std: ``(C,)`` in [0, 1] units.
-        drop_last: leave out a last batch that is not full, unless it is the only one.
+        mean, std: ``(C,)``, for pixels in [0, 1].
+        augment: augmentation, or ``None``.
+        drop_last: leave out an incomplete last batch, unless it is the only one.
+        cpus: CPUs that may be used; default: all that the process may use.
 
     Raises:
         InputError: ``batch_size`` is less than 1.
@@ -55,32 +56,33 @@ class Batches:
         shuffle: bool = True,
         drop_last: bool = True,
         device: str | torch.device = "cpu",
+        cpus: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: use 1 or more")
         self.images = images.to(device) if _fits(images, torch.device(device)) else images
         self.batch_size, self.mean, self.std = batch_size, mean.to(device), std.to(device)
         self.augment, self.seed, self.shuffle = augment, seed, shuffle
-        self.device = torch.device(device)
+        self.device, self._cpus = torch.device(device), cpus or available_cpus()
         self._fill = (mean * 255).round().to(self.images.labels.device, torch.uint8)
         full, rest = divmod(len(images), batch_size)
         self._count = full if full and (drop_last or not rest) else full + 1
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return self._count
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch from index ``start``: ``(B, C, H, W)`` float32 channels_last, ``(B,)`` int64
-        labels.
+        """Yield the batches of an epoch from index ``start``: images ``(B, C, H, W)`` as float32 in channels_last, and
+        labels ``(B,)`` as int64.
 
-        Worker processes end with the iterator, also when it is closed early.
+        Worker processes end with the iterator, even if it is closed early.
 
         Raises:
-            InputError: a file cannot be read and is not to be left out, or no file can be read any more.
+            InputError: a file cannot be read and ``on_bad_image`` is ``"stop"``, or no file can be read any more.
         """
         loaded = self._loaded(self._of_epoch(epoch), start)
-        for pixels, labels, failures in ahead(loaded) if self._beside() else loaded:
+        for pixels, labels, failures in ahead(loaded) if self._prefetch() else loaded:
             if isinstance(self.images, ImageFiles):
                 self.images.report(failures)
             if not len(labels):
@@ -88,11 +90,11 @@ class Batches:
             pixels, labels = (t.to(self.device, non_blocking=True) for t in (pixels, labels))
             yield normalise(pixels, self.mean, self.std), labels
 
-    def _beside(self) -> bool:
-        """Whether a thread makes the next batch beside the step."""
+    def _prefetch(self) -> bool:
+        """Whether a thread makes the next batch during a step."""
         if not isinstance(self.images, Images) or self.images.pixels.device.type != "cpu":
             return False
-        free = self.device.type != "cpu" or torch.get_num_threads() < cpus()
+        free = self.device.type != "cpu" or torch.get_num_threads() < self._cpus
         return free and self.images.pixels[: self.batch_size].nbytes >= WORTH_A_THREAD
 
     def _of_epoch(self, epoch: int) -> _Epoch:
@@ -102,21 +104,21 @@ class Batches:
         return _Epoch(self.images, order, len(self), self.batch_size, self.augment, self._fill, self.seed, epoch)
 
     def _loaded(self, batches: _Epoch, start: int) -> Iterator[_Bytes]:
-        """From index ``start``, each in the memory that it is copied to the device from."""
+        """The batches from index ``start``, pinned if they are copied to a GPU."""
         indices = range(start, batches.count)
         workers = max(0, min(self.images.workers, len(indices)))
         pin = self.device.type == "cuda" and batches.order.device.type == "cpu"
         if not workers and not pin:
-            return map(batches.__getitem__, indices)  # what the loader does of its own takes a tenth of a batch's time
+            return map(batches.__getitem__, indices)  # the loader's overhead is a tenth of a batch's time
         loader = DataLoader(
             batches,
             batch_size=None,
             sampler=indices,
             num_workers=workers,
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # starts in no time
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,  # starts at once
             worker_init_fn=_ignore_signals,
             pin_memory=pin,
-            generator=torch.Generator(),  # or it would draw from the global one
+            generator=torch.Generator(),  # else it draws from the global one
         )
         with _signals_held():
             return iter(loader)
@@ -127,7 +129,7 @@ _Bytes = tuple[Tensor, Tensor, list[str]]  # uint8 pixels, labels, failures
 
 @dataclass(frozen=True)
 class _Epoch(Dataset[_Bytes]):
-    """The batches of an epoch by index, before they are normalised. This is what a worker process gets."""
+    """The batches of an epoch by index, before normalisation. Worker processes get this."""
 
     images: AnyImages
     order: Tensor
@@ -141,12 +143,12 @@ class _Epoch(Dataset[_Bytes]):
     def __getitem__(self, index: int) -> _Bytes:
         pixels, labels, failures = self._readable(index)
         if self.augment is not None:
-            generator = _generator(self.seed, self.epoch, 1 + index)  # 0 is the order's
+            generator = _generator(self.seed, self.epoch, 1 + index)  # 0 is that of the order
             pixels = augment(pixels, self.augment, self.fill, generator)
         return pixels, labels, failures
 
     def _readable(self, index: int) -> _Bytes:
-        """The first batch with an image that can be read, from ``index`` on and round; empty if there is none."""
+        """The first batch with a readable image, from ``index`` on and then from the start; empty if there is none."""
         failures = list[str]()
         for other in chain(range(index, self.count), range(index)):
             some = self.order[other * self.batch_size : (other + 1) * self.batch_size]
@@ -168,16 +170,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach all processes of a group; the main one ends its step with the batches it still gets,
-    and then its workers."""
+    """Ignore Ctrl-C and SIGTERM, which reach all processes of a group: the main one finishes its step, which needs
+    batches, and then ends its workers."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """What starts inside never gets them, so none ends a worker that does not ignore them yet; this process gets them
-    afterwards."""
+    """Block the signals for processes started inside, so that none ends a worker that does not ignore them yet. This
+    process gets them afterwards."""
     if sys.platform == "win32":
         yield
         return

@@ -1,4 +1,4 @@
-"""Image files of any kind to square pixels."""
+"""Decode image files of any kind to square pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["SUFFIXES", "UNREADABLE", "Header", "decode", "decode_all", "failures
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-# What Pillow's decoders raise on damaged files; Warning: where warnings are errors
+# What Pillow's decoders raise for damaged files; Warning: if warnings are errors
 UNREADABLE = (
     OSError,
     SyntaxError,
@@ -36,38 +36,38 @@ UNREADABLE = (
     ValueError,
     Warning,
 )
-ORIENTATION = 0x0112  # the Exif tag
-CHUNK = 64  # files that a thread takes at once
+ORIENTATION = 0x0112  # Exif tag
+CHUNK = 64  # files per task of a thread
 
 
 class Header(NamedTuple):
-    """Of an image file. ``size``: width and height."""
+    """Facts from an image file's header. ``size``: width and height."""
 
     size: tuple[int, int]
     grey: bool
 
 
 def decode(image: Image.Image | str | Path, channels: int, size: int) -> Tensor:
-    """One image as uint8 ``(channels, size, size)``: shorter side to ``size``, then the centre of the longer one.
+    """Decode one image to uint8 ``(channels, size, size)``: scale its shorter side to ``size``, crop the centre.
 
-    Images are turned upright by their Exif tag, laid on white where they are transparent, and cut down from 16 bits.
+    Images are rotated by their Exif tag, transparency becomes white, and 16 bits are reduced to 8.
 
     Raises:
-        InputError: a file that is no readable image.
+        InputError: the file is no readable image.
     """
     return torch.from_numpy(np.array(_decode(image, channels, size), order="C"))
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether the image has no colour by its mode."""
+    """Whether the image's mode has no colour."""
     return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
 
 
 def header(path: str | Path) -> Header:
-    """What a file says of its image, without decoding it.
+    """Read an image's header without decoding it.
 
     Raises:
-        InputError: no image.
+        InputError: the file is no image.
     """
     try:
         with Image.open(path) as image:
@@ -80,7 +80,7 @@ def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor, *,
     """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``.
 
     Returns:
-        As `failures`. The rows of those hold anything.
+        Failures, as `failures` returns them. Their rows are undefined.
     """
     rows = into.numpy()
 
@@ -94,10 +94,10 @@ def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -
     """Call ``work`` with 0 … ``count - 1``, in as many threads as torch uses.
 
     Returns:
-        Where it raised `InputError`, by ascending index, with the reason.
+        index → reason for each call that raised `InputError`, in ascending order.
 
     Raises:
-        InputError: there was one, and ``stop``.
+        InputError: the first of them, if ``stop``.
     """
 
     def failure(i: int) -> str | None:
@@ -122,7 +122,7 @@ def _decode(image: Image.Image | str | Path, channels: int, size: int) -> npt.ND
         return _square(image, channels, size)
     try:
         with Image.open(image) as opened:
-            opened.draft(None, (2 * size, 2 * size))  # a large JPEG at ½, ¼ or ⅛ where that is still twice the size
+            opened.draft(None, (2 * size, 2 * size))  # decode a large JPEG at ½, ¼ or ⅛ if that is still twice the size
             return _square(opened, channels, size)
     except UNREADABLE as error:
         raise _unreadable(image, error) from None
@@ -134,7 +134,7 @@ def _unreadable(path: str | Path, error: Exception) -> InputError:
 
 
 def _square(image: Image.Image, channels: int, size: int) -> npt.NDArray[np.uint8]:
-    """``(channels, size, size)``."""
+    """Crop and scale to ``(channels, size, size)``."""
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     image, mode = _plain(image), "L" if channels == 1 else "RGB"
@@ -147,7 +147,7 @@ def _square(image: Image.Image, channels: int, size: int) -> npt.NDArray[np.uint
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Without transparency, palette or more than 8 bits."""
+    """Remove transparency, and reduce more than 8 bits to 8."""
     if image.mode == "F" or image.mode.startswith("I"):
         array = np.nan_to_num(np.asarray(image, dtype=np.float64))
         return Image.fromarray((array * _to_bytes(image.mode, array)).round().clip(0, 255).astype(np.uint8))
@@ -158,7 +158,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _to_bytes(mode: str, array: npt.NDArray[np.float64]) -> float:
-    """Factor to 0 … 255: from 16 bits by mode, else from 16 bits, 8 bits or (floats) 0 … 1 by the largest value."""
+    """Factor to 0 … 255. The mode tells 16 bits; else the largest value tells 16 bits, 8 bits or floats in 0 … 1."""
     largest = array.max(initial=0)
     if mode.startswith("I;16") or largest > 255:
         return 1 / 257

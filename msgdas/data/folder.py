@@ -1,4 +1,4 @@
-"""Folders of images: which files, of which class and part."""
+"""List the image files of a folder by part and class."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from msgdas.errors import InputError
 
 __all__ = ["Files", "empty_folders", "list_files", "split_files"]
 
-Files = list[tuple[Path, int]]  # image file, class
+Files = list[tuple[Path, int]]  # image file, label
 PARTS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 
 
 def list_files(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
-    """Class names in order, and the image files of each part that the folder has (at any depth below a class folder).
+    """Sorted class names, and the image files of each part of the folder (at any depth below a class folder).
 
     Raises:
-        InputError: no images, one class, a class that training does not have, a part without class folders.
+        InputError: there are no images, or only one class; a part has no class folders, or a class that train lacks.
     """
     roots = _part_roots(folder)
     images = {part: {c.name: _images_below(c) for c in _folders(root)} for part, root in roots.items()}
-    found = {part: [name for name, paths in by_class.items() if paths] for part, by_class in images.items()}
-    classes = tuple(found["train"])
+    names_of = {part: [name for name, paths in by_class.items() if paths] for part, by_class in images.items()}
+    classes = tuple(names_of["train"])
     if len(classes) < 2:
         seen = f"only one class ({classes[0]!r})" if classes else "no class folders with images"
         raise InputError(
             f"data folder {str(roots['train'])!r} has {seen}: put the images of each of 2 or more classes into a folder"
         )
-    for part, names in found.items():
+    for part, names in names_of.items():
         stranger = next((name for name in names if name not in classes), None)
         if stranger is not None:
             raise InputError(
@@ -45,16 +45,16 @@ def list_files(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
                 f"add them, or remove it to split {part} off train"
             )
     index = {name: i for i, name in enumerate(classes)}
-    return classes, {part: [(p, index[c]) for c in found[part] for p in images[part][c]] for part in roots}
+    return classes, {part: [(p, index[c]) for c in names_of[part] for p in images[part][c]] for part in roots}
 
 
 def empty_folders(folder: Path) -> list[Path]:
-    """Folders without images where a part has its class folders."""
+    """Class folders without images."""
     return [f for root in _part_roots(folder).values() for f in _folders(root) if not _images_below(f)]
 
 
 def _part_roots(folder: Path) -> dict[str, Path]:
-    """The folder of each part; ``{"train": folder}`` where it holds class folders alone (one may be called 'valid')."""
+    """The folder of each part; ``{"train": folder}`` if it holds class folders only (one may be named 'valid')."""
     named = {part: next((folder / n for n in names if (folder / n).is_dir()), None) for part, names in PARTS.items()}
     roots = {part: root for part, root in named.items() if root is not None}
     if "train" in roots and _folders(roots["train"]):
@@ -70,11 +70,11 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Sorted; nothing hidden (``.ipynb_checkpoints`` holds copies, ``._1.jpg`` no image).
+    """Image files below ``folder``, sorted. Follows links to folders, each folder once.
 
-    Links to folders are followed, each folder once.
+    Skips hidden files and folders: ``.ipynb_checkpoints`` has copies, ``._1.jpg`` is no image.
     """
-    found, seen = list[Path](), set[Path]()
+    images, seen = list[Path](), set[Path]()
     for root, folders, names in os.walk(folder, followlinks=True):
         here = Path(root).resolve()
         link_upwards = Path(root).parent.resolve().is_relative_to(here)
@@ -83,14 +83,14 @@ def _images_below(folder: Path) -> list[Path]:
             continue
         seen.add(here)
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
-    return sorted(found)
+        images += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+    return sorted(images)
 
 
 def split_files(
     files: dict[str, Files], classes: Sequence[str], fractions: dict[str, float], seed: int
 ) -> dict[str, Files]:
-    """With the parts that are missing split from train, before anything is decoded: no image is ever held twice."""
+    """Split missing parts off train, before anything is decoded, so that no image is held twice."""
     train = files["train"]
     missing = {part: fraction for part, fraction in fractions.items() if part not in files}
     index = hold_out(torch.tensor([label for _, label in train]), classes, missing, seed)

@@ -1,4 +1,4 @@
-"""Images in memory or in files, and a data set of three parts."""
+"""Images in memory or in files, and data sets of three parts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import humanize
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,12 +20,12 @@ from msgdas.data.decode import decode_all
 from msgdas.data.split import split
 from msgdas.errors import InputError
 
-__all__ = ["AnyImages", "DataSet", "ImageFiles", "Images", "in_words"]
+__all__ = ["AnyImages", "DataSet", "ImageFiles", "Images"]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images of one part, in memory. ``pixels``: uint8 ``(N, C, H, W)``; ``labels``: int64 ``(N,)``."""
+    """Images of one part in memory. ``pixels``: uint8 ``(N, C, H, W)``; ``labels``: int64 ``(N,)``."""
 
     pixels: Tensor
     labels: Tensor
@@ -44,16 +45,16 @@ class Images:
         return self.pixels.shape[-1]
 
     def take(self, index: Tensor) -> Images:
-        """The images at ``index``, in that order; in channels_last, from which batches are gathered fastest."""
+        """The images at ``index``, in that order, in channels_last, from which `gather` is fastest."""
         return Images(*self.gather(index)[:2])
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
-        """Pixels in channels_last and labels at ``index``, and no failures, as of `ImageFiles`."""
+        """Pixels in channels_last and labels at ``index``; no failures, see `ImageFiles.gather`."""
         lines = self.pixels.permute(0, 2, 3, 1)
         return lines.index_select(0, index).permute(0, 3, 1, 2), self.labels[index], []
 
     def to(self, device: str | torch.device) -> Images:
-        """On another device."""
+        """Move to a device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
@@ -62,12 +63,12 @@ class ImageFiles:
     """Images of one part, read from their files in each epoch.
 
     Attributes:
-        paths: ``(N,)`` file names as bytes, in one array, which worker processes share without copies.
+        paths: ``(N,)`` file names as bytes, in one array, which worker processes share without copying.
         labels: int64 ``(N,)``.
         channels, size: of the decoded images.
         workers: processes that decode batches; 0: the process itself.
-        stop: whether a file that cannot be read is an error.
-        reported: the failures that were warned of; shared by all parts taken from this one.
+        stop: whether an unreadable file is an error.
+        reported: failures already warned of, shared with the parts taken from this one.
     """
 
     paths: npt.NDArray[np.bytes_]
@@ -80,7 +81,7 @@ class ImageFiles:
 
     @classmethod
     def of(cls, files: Sequence[tuple[Path, int]], channels: int, size: int, **kw: Any) -> ImageFiles:
-        """From pairs of path and label."""
+        """Make it from pairs of path and label."""
         paths = np.array([os.fsencode(path) for path, _ in files], dtype=np.bytes_)
         return cls(paths, torch.tensor([label for _, label in files], dtype=torch.int64), channels, size, **kw)
 
@@ -96,8 +97,8 @@ class ImageFiles:
         """Decode the images at ``index``.
 
         Returns:
-            Of the files that can be read, in order: uint8 ``(B, C, S, S)`` pixels, ``(B,)`` labels. Of the others: one
-            line each, for `report`.
+            Of the readable files, in order: uint8 pixels ``(B, C, S, S)`` and labels ``(B,)``. Of the others, one line
+            each, for `report`.
         """
         paths, labels = [Path(os.fsdecode(path)) for path in self.paths[index.numpy()]], self.labels[index]
         pixels = torch.empty(len(paths), self.channels, self.size, self.size, dtype=torch.uint8)
@@ -108,10 +109,10 @@ class ImageFiles:
         return pixels, labels, list(bad.values())
 
     def report(self, failures: Iterable[str], stacklevel: int = 2) -> None:
-        """Warn of each file that could not be read, once.
+        """Warn once of each file that could not be read.
 
         Raises:
-            InputError: the first of them, where ``stop``.
+            InputError: for the first of them, if ``stop``.
         """
         for line in failures:
             if self.stop:
@@ -121,7 +122,7 @@ class ImageFiles:
                 warnings.warn(f"left out: {line}", stacklevel=1 + stacklevel)
 
     def to(self, device: str | torch.device) -> ImageFiles:
-        """The files themselves: each batch moves on its own."""
+        """No change: batches move to the device one by one."""
         return self
 
 
@@ -133,8 +134,8 @@ class DataSet:
     """Training, validation and test parts with their class names.
 
     Attributes:
-        mean, std: per channel, float32 ``(C,)``, of the training part scaled to [0, 1].
-        augment: what training does to the images.
+        mean, std: float32 ``(C,)``, per channel, of the training part in [0, 1].
+        augment: augmentation in training.
     """
 
     name: str
@@ -163,14 +164,14 @@ class DataSet:
 
     @property
     def streams(self) -> bool:
-        """Whether the images are read from their files in each epoch, because they do not fit in memory."""
+        """Whether images are read from their files in each epoch, because they do not fit in memory."""
         return isinstance(self.train, ImageFiles)
 
     @property
     def where(self) -> str:
-        """Where the images are, in words: ``"in memory (12 MiB)"``."""
+        """Where the images are, such as ``"in memory (12.0 MiB)"``."""
         count = len(self.train) + len(self.val) + len(self.test)
-        size = in_words(count * self.channels * self.image_size**2)
+        size = humanize.naturalsize(count * self.channels * self.image_size**2, binary=True)
         if not self.streams:
             return f"in memory ({size})"
         workers = self.train.workers
@@ -178,7 +179,7 @@ class DataSet:
         return f"read from disk by {reader} ({size} would not fit in memory)"
 
     def halves(self, seed: int, limit: int | None = None) -> tuple[AnyImages, AnyImages]:
-        """The weight half and the alpha half of the training part: disjoint, stratified by class, of the same size.
+        """Split the training part into the weight half and the alpha half: disjoint, stratified, equal in size.
 
         Every class is in both, however rare.
 
@@ -197,18 +198,10 @@ class DataSet:
         return self.train.take(first), self.train.take(second)
 
     def class_weights(self) -> Tensor:
-        """Balanced weights of the classes for a loss, float32 ``(classes,)``: ``n / (classes · count)``, with ``n``
-        training images, ``count`` of them in the class. A weight averaged over the images is 1."""
-        from sklearn.utils.class_weight import compute_class_weight  # here: it takes a second
+        """Balanced class weights for a loss, float32 ``(classes,)``: ``n / (classes · count)``, with ``n`` training
+        images, ``count`` of them in the class. Averaged over the images, the weight is 1."""
+        from sklearn.utils.class_weight import compute_class_weight  # lazy: it takes a second
 
         labels = self.train.labels.numpy()
         weights = compute_class_weight("balanced", classes=np.arange(self.num_classes), y=labels)
         return torch.from_numpy(weights).float()
-
-
-def in_words(count: int) -> str:
-    """Bytes as KiB, MiB or GiB."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
-    return f"{count / 2**10:.0f} KiB"

@@ -1,4 +1,4 @@
-"""Data sets by name, and folders of images."""
+"""Load data sets by name and folders of images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import humanize
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgdas.data.ahead import cpus
+from msgdas.data.ahead import available_cpus
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files, empty_folders, list_files, split_files
-from msgdas.data.images import AnyImages, DataSet, Images, in_words
+from msgdas.data.images import AnyImages, DataSet, Images
 from msgdas.data.named import ARRAYS, IMAGENET, default_folder, read_arrays, read_imagenet
 from msgdas.data.read import Reading, memory_limit, read
 from msgdas.data.split import FRACTIONS, hold_out
@@ -29,7 +30,7 @@ NAMES = ("digits", *ARRAYS, IMAGENET)
 BAD_IMAGE = ("skip", "stop")
 IMAGENET_SIZE = 224  # pixels
 MOST_WORKERS = 8  # by default
-NAMED = 3  # classes or folders that a warning names
+NAMED = 3  # classes or folders named in a warning
 
 
 def load_data(
@@ -45,23 +46,23 @@ def load_data(
     max_memory: int | None = None,
     workers: int | None = None,
 ) -> DataSet:
-    """A data set, held in memory as uint8 if it fits, else read from its files in each epoch.
+    """Load a data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
     Args:
         spec: ``"digits"`` (1,797 grey 8 × 8 images, offline); ``"cifar10"``, ``"cifar100"``, ``"svhn"``,
-            ``"fashion-mnist"`` or ``"imagenet"``, from their official files; or a folder: ``train/``, ``val/``
-            (``validation/``, ``valid/``) and ``test/`` with a folder per class in each, or the class folders alone. A
-            missing part is split from train; the named sets have no val part.
+            ``"fashion-mnist"`` or ``"imagenet"``, from their official files; or a folder with ``train/``, ``val/``
+            (``validation/``, ``valid/``) and ``test/``, a folder per class in each, or with class folders only. Missing
+            parts are split off train; the named sets have no val part.
         data_dir: where the official files are, torchvision's ``root``; default: the environment variable
-            ``MSGDAS_DATA``, else ``~/.cache/msgdas``.
-        download: fetch official files that are not there (not imagenet's).
+            ``MSGDAS_DATA``, else the user's cache folder (``~/.cache/msgdas`` on Linux).
+        download: fetch missing official files (not imagenet's).
         image_size: side in pixels; default: that of the images if they are square, equal and at most 96, else 64;
             224 for imagenet.
-        test_fraction, val_fraction: share of train that a missing test part gets, and a missing val part of the rest.
-        split_seed: of those splits, 0 or more. It belongs to the data, not to a run: runs share their test part.
-        on_bad_image: ``"skip"`` files that cannot be read, with a warning, or ``"stop"`` at the first.
-        max_memory: bytes of pixels up to which images are held in memory; default: half of what is free.
-        workers: processes that read images which are not held in memory, 0 for none; default: one per CPU, up to 8.
+        test_fraction, val_fraction: fraction of train for a missing test part, and of the rest for a missing val part.
+        split_seed: seed of those splits, 0 or more. It belongs to the data, not to a run: runs share their test part.
+        on_bad_image: ``"skip"`` unreadable files with a warning, or ``"stop"`` at the first.
+        max_memory: bytes of pixels up to which images are held in memory; default: half of the free memory.
+        workers: processes that read images not held in memory, 0 for none; default: one per CPU, up to 8.
 
     Raises:
         InputError: one line that says what is wrong with an argument, the name, the folder or its images.
@@ -72,57 +73,57 @@ def load_data(
         image_size,
         stop=on_bad_image == "stop",
         max_memory=memory_limit() if max_memory is None else max_memory,
-        workers=min(cpus(), MOST_WORKERS) if workers is None else workers,
+        workers=min(available_cpus(), MOST_WORKERS) if workers is None else workers,
     )
     root = Path(data_dir or default_folder()).expanduser()
     if spec == "digits":
-        found = _digits(fractions, split_seed, how)
+        loaded = _digits(fractions, split_seed, how)
     elif spec in ARRAYS:
-        found = _arrays(str(spec), root, download, val_fraction, split_seed, how)
+        loaded = _arrays(str(spec), root, download, val_fraction, split_seed, how)
     elif spec == IMAGENET:
-        found = _imagenet(root, download, val_fraction, split_seed, how)
+        loaded = _imagenet(root, download, val_fraction, split_seed, how)
     else:
-        found = _folder(Path(spec), fractions, split_seed, how)
-    _refuse_few(found)
-    _warn_missing(found)
-    mean, std = mean_and_std(found.parts["train"])
-    return DataSet(found.name, found.classes, **found.parts, mean=mean, std=std, augment=found.augment)
+        loaded = _folder(Path(spec), fractions, split_seed, how)
+    _refuse_few(loaded)
+    _warn_missing(loaded)
+    mean, std = mean_and_std(loaded.parts["train"])
+    return DataSet(loaded.name, loaded.classes, **loaded.parts, mean=mean, std=std, augment=loaded.augment)
 
 
-class _Found(NamedTuple):
+class _Loaded(NamedTuple):
     name: str
     classes: tuple[str, ...]
     parts: Mapping[str, AnyImages]
     augment: Augment
 
 
-def _digits(fractions: dict[str, float], seed: int, how: Reading) -> _Found:
-    from sklearn.datasets import load_digits  # here: it takes a second
+def _digits(fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
+    from sklearn.datasets import load_digits  # lazy: it takes a second
 
     bunch = load_digits()
     grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
     images, classes = Images(grey, torch.from_numpy(bunch.target).long()), tuple("0123456789")
     parts = {part: images.take(index) for part, index in hold_out(images.labels, classes, fractions, seed).items()}
-    return _Found("digits", classes, _resized(parts, how), Augment(crop=1))
+    return _Loaded("digits", classes, _resized(parts, how), Augment(crop=1))
 
 
-def _arrays(name: str, root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Found:
+def _arrays(name: str, root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
     classes, parts = read_arrays(name, root, download=download)
     index = hold_out(parts["train"].labels, classes, {"val": val_fraction}, seed)
     parts |= {part: parts["train"].take(chosen) for part, chosen in index.items()}
     size, augment = ARRAYS[name].size, ARRAYS[name].augment
     crop = max(1, round(augment.crop * (how.image_size or size) / size))
-    return _Found(name, classes, _resized(parts, how), Augment(crop, augment.flip))
+    return _Loaded(name, classes, _resized(parts, how), Augment(crop, augment.flip))
 
 
-def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Found:
+def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
     classes, files = read_imagenet(root, download=download)
     files = split_files(files, classes, {"val": val_fraction}, seed)
     how = how._replace(image_size=how.image_size or IMAGENET_SIZE, trusted=True)  # torchvision checked the archives
     return _of_files(IMAGENET, classes, files, how)
 
 
-def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) -> _Found:
+def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
     if not os.path.isdir(folder):  # Path.is_dir raises for a text too long to be a path
         near = difflib.get_close_matches(str(folder).lower(), NAMES, 1)
         way = (
@@ -136,23 +137,24 @@ def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) 
     return _of_files(folder.resolve().name, classes, split_files(files, classes, fractions, seed), how)
 
 
-def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Found:
+def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Loaded:
     parts = read(files, how)
-    return _Found(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True))
+    return _Loaded(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True))
 
 
 def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
-    """At ``how.image_size``.
+    """Resize to ``how.image_size``.
 
     Raises:
-        InputError: that does not fit in memory.
+        InputError: the result does not fit in memory.
     """
     train, count = parts["train"], sum(map(len, parts.values()))
     size = how.image_size or train.size
     need = count * train.channels * size**2
     if need > how.max_memory:
+        needed, allowed = (humanize.naturalsize(n, binary=True) for n in (need, how.max_memory))
         raise InputError(
-            f"{count} images at {size} × {size} need {in_words(need)} of memory, more than {in_words(how.max_memory)}: "
+            f"{count} images at {size} × {size} need {needed} of memory, more than {allowed}: "
             "lower image_size, or raise max_memory"
         )
     return {part: Images(_resize(images.pixels, size), images.labels) for part, images in parts.items()}
@@ -161,7 +163,7 @@ def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
 def _resize(pixels: Tensor, size: int) -> Tensor:
     if pixels.shape[-1] == size:
         return pixels
-    some = torch.split(pixels, 1024)  # as floats
+    some = torch.split(pixels, 1024)  # in pieces, since they become floats
     return torch.cat([F.interpolate(s.float(), size, mode="bilinear", antialias=True).round().byte() for s in some])
 
 
@@ -179,22 +181,22 @@ def _refuse_arguments(
             raise InputError(f"{name}={value}: use 0 or more")
 
 
-def _refuse_few(found: _Found) -> None:
-    """Each class twice in train (once in each half of a search), and no empty part."""
-    counts = torch.bincount(found.parts["train"].labels, minlength=len(found.classes)).tolist()
-    for name, count in zip(found.classes, counts):
+def _refuse_few(loaded: _Loaded) -> None:
+    """Require two images of each class in train, one for each half of a search, and no empty part."""
+    counts = torch.bincount(loaded.parts["train"].labels, minlength=len(loaded.classes)).tolist()
+    for name, count in zip(loaded.classes, counts):
         if count < 2:
             raise InputError(f"class {name!r} has too few readable images in train ({count}): give it 2 or more")
-    for part, images in found.parts.items():
+    for part, images in loaded.parts.items():
         if not len(images):
             raise InputError(f"the {part} part has no readable image: add some")
 
 
-def _warn_missing(found: _Found) -> None:
-    """Of the classes that a part does not have."""
-    for part, images in found.parts.items():
+def _warn_missing(loaded: _Loaded) -> None:
+    """Warn of classes that a part lacks."""
+    for part, images in loaded.parts.items():
         present = set(images.labels.tolist())
-        missing = [name for label, name in enumerate(found.classes) if label not in present]
+        missing = [name for label, name in enumerate(loaded.classes) if label not in present]
         if missing:
             _warn(f"{_some('class', missing)} without images in {part}: accuracy there does not count it")
 
@@ -206,5 +208,5 @@ def _some(noun: str, names: Sequence[str]) -> str:
 
 
 def _warn(line: str) -> None:
-    """With the caller of `load_data` as its place."""
+    """Warn at the line that called `load_data`."""
     warnings.warn(line, stacklevel=4)

@@ -1,4 +1,4 @@
-"""Data sets by name, read by torchvision from their official files."""
+"""Data sets by name, read from their official files by torchvision."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import platformdirs
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from msgdas.errors import InputError
 
 __all__ = ["ARRAYS", "IMAGENET", "Named", "default_folder", "read_arrays", "read_imagenet"]
 
-# What torchvision raises for files that are missing or damaged, and in a download
+# What torchvision raises for missing or damaged files and failed downloads
 FAILURES = (RuntimeError, OSError, ValueError, LookupError, AssertionError)
 Part = tuple[Images, tuple[str, ...]]
 
@@ -28,9 +29,9 @@ class Named(NamedTuple):
     """A data set that fits in memory.
 
     Attributes:
-        read: (folder, whether training, whether to download) → images with class names.
+        read: (folder, train part?, download?) → images and class names.
         size: side of its images in pixels.
-        augment: what training does to images of that size.
+        augment: augmentation of images of that size.
     """
 
     read: Callable[[Path, bool, bool], Part]
@@ -39,12 +40,15 @@ class Named(NamedTuple):
 
 
 def default_folder() -> Path:
-    """The environment variable ``MSGDAS_DATA``, or ``~/.cache/msgdas``."""
-    return Path(os.environ.get("MSGDAS_DATA") or "~/.cache/msgdas")
+    """The environment variable ``MSGDAS_DATA``; else ``~/.cache/msgdas`` if it exists; else the user's cache folder."""
+    if given := os.environ.get("MSGDAS_DATA"):
+        return Path(given)
+    earlier = Path("~/.cache/msgdas").expanduser()  # the default of version 0.1 on all systems
+    return earlier if earlier.is_dir() else platformdirs.user_cache_path("msgdas", appauthor=False)
 
 
 def read_arrays(name: str, folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Images]]:
-    """Class names, and the official train and test parts.
+    """Class names, and the official train and test parts, of a data set in `ARRAYS`.
 
     Raises:
         InputError: files are missing or damaged, or cannot be downloaded.
@@ -66,11 +70,12 @@ def read_arrays(name: str, folder: Path, *, download: bool) -> tuple[tuple[str, 
 
 
 def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Files]]:
-    """Class names, and the files of the official train part and, as test, of the official val part. torchvision unpacks
-    the archives beside themselves when it finds them for the first time.
+    """Class names, and the files of the official train part and, as test, of the official val part.
+
+    torchvision unpacks the archives in place when it first finds them.
 
     Raises:
-        InputError: files are missing or damaged; they cannot be downloaded.
+        InputError: files are missing or damaged, or ``download`` is given: they cannot be downloaded.
     """
     if download:
         raise InputError("imagenet cannot be downloaded: get it from image-net.org and give --data-dir DIR with it")
@@ -88,7 +93,7 @@ def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dic
 
 
 def _datasets() -> Any:
-    from torchvision import datasets  # here: it takes a second
+    from torchvision import datasets  # lazy: it takes a second
 
     return datasets
 
@@ -98,7 +103,7 @@ def _archives() -> Sequence[str]:
 
 
 def _distinct(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
-    """With its key where a name is not the only one: ImageNet has two cranes."""
+    """Add the key to names that occur twice: ImageNet has two cranes."""
     counts = Counter(names)
     return tuple(name if counts[name] == 1 else f"{name} ({key})" for name, key in zip(names, keys))
 

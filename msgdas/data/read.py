@@ -1,4 +1,4 @@
-"""Image files to the parts of a data set: decoded into memory if they fit, else left in their files."""
+"""Make the parts of a data set from image files: decode them into memory if they fit, else leave them in files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from msgdas.errors import InputError
 
 __all__ = ["Reading", "memory_limit", "read"]
 
-SAMPLE = 500  # headers that are looked at for the image size
-NAMED = 3  # unreadable files that the warning names
+NAMED = 3  # unreadable files named in the warning
 
 
 class Reading(NamedTuple):
     """How files are read.
 
     Attributes:
-        image_size: side in pixels; None: as the images say.
-        stop: raise at a file that cannot be read, instead of leaving it out with one warning for all.
-        max_memory: bytes of pixels above which they stay in their files.
+        image_size: side in pixels; ``None``: derived from the images.
+        stop: raise at an unreadable file, instead of leaving it out with one warning for all.
+        max_memory: bytes of pixels above which images stay in their files.
         workers: processes that then decode batches.
-        trusted: files that stay are not opened before they are needed.
+        trusted: do not open files that stay before they are needed.
+        sample: number of headers read to derive the image size.
     """
 
     image_size: int | None
@@ -39,21 +39,22 @@ class Reading(NamedTuple):
     max_memory: int
     workers: int
     trusted: bool = False
+    sample: int = 500
 
 
 def memory_limit() -> int:
-    """Half of the free memory: the halves of a search are copies of the training part."""
+    """Half of the free memory: the two halves of a search are a copy of the training part."""
     return psutil.virtual_memory().available // 2
 
 
 def read(files: Mapping[str, Files], how: Reading) -> dict[str, AnyImages]:
-    """Every part, of the files that can be read.
+    """Every part, from its readable files.
 
     Raises:
-        InputError: no file can be read, or one and ``how.stop``.
+        InputError: no file can be read, or one cannot and ``how.stop``.
     """
     every = [path for part in files.values() for path, _ in part]
-    size, channels = _look(every, how.image_size)
+    size, channels = _size_and_channels(every, how)
     parts, failed = dict[str, AnyImages](), list[str]()
     in_memory = len(every) * channels * size**2 <= how.max_memory
     for name, part in files.items():
@@ -70,9 +71,9 @@ def read(files: Mapping[str, Files], how: Reading) -> dict[str, AnyImages]:
     return parts
 
 
-def _look(paths: list[Path], image_size: int | None) -> tuple[int, int]:
-    """Image size and channels to use. Size: from a sample; channels: 1 only if every file is grey."""
-    sample = _headers(paths[:: max(1, len(paths) // SAMPLE)]) or _headers(paths)
+def _size_and_channels(paths: list[Path], how: Reading) -> tuple[int, int]:
+    """Image size, from a sample unless given, and channels, 1 only if every file is grey."""
+    sample, image_size = _headers(paths[:: max(1, len(paths) // how.sample)]) or _headers(paths), how.image_size
     if not sample:
         raise InputError(
             f"none of {len(paths)} image files can be read, {str(paths[0])!r} for one: give JPEG or PNG files"
@@ -86,23 +87,23 @@ def _look(paths: list[Path], image_size: int | None) -> tuple[int, int]:
 
 
 def _headers(paths: Sequence[Path]) -> list[Header]:
-    """Of the files that can be opened."""
-    found = []
+    """Headers of the readable files."""
+    headers = []
     for path in paths:
         with suppress(InputError):
-            found.append(header(path))
-    return found
+            headers.append(header(path))
+    return headers
 
 
 def _decoded(files: Files, channels: int, size: int, *, stop: bool) -> tuple[Images, list[str]]:
-    """One uint8 tensor, and what failed."""
+    """Images as one uint8 tensor, and the failures."""
     pixels = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
     bad = decode_all([path for path, _ in files], channels, size, pixels, stop=stop)
     return _without(pixels, torch.tensor([label for _, label in files]), bad), list(bad.values())
 
 
 def _without(pixels: Tensor, labels: Tensor, bad: dict[int, str]) -> Images:
-    """Rows that are not bad, moved up in place."""
+    """The rows that are not bad, moved up in place."""
     if not bad:
         return Images(pixels, labels)
     keep = [i for i in range(len(labels)) if i not in bad]
@@ -113,7 +114,7 @@ def _without(pixels: Tensor, labels: Tensor, bad: dict[int, str]) -> Images:
 
 
 def _checked(files: Files, channels: int, size: int, how: Reading) -> tuple[ImageFiles, list[str]]:
-    """The files that have the header of an image, and what failed."""
+    """The files with a readable header, and the failures."""
     bad = {} if how.trusted else failures(lambda i: header(files[i][0]), len(files), stop=how.stop)
     good = [file for i, file in enumerate(files) if i not in bad]
     return ImageFiles.of(good, channels, size, workers=how.workers, stop=how.stop), list(bad.values())

@@ -1,4 +1,4 @@
-"""Random parts of a data set, each class in proportion."""
+"""Random stratified splits of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msgdas.errors import InputError
 
 __all__ = ["FRACTIONS", "hold_out", "split"]
 
-FRACTIONS = {"test": 0.2, "val": 0.15}  # by default: of train, and of what is left of it
+FRACTIONS = {"test": 0.2, "val": 0.15}  # defaults: of train, and of the rest of train
 
 
 def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:
@@ -21,15 +21,15 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
 
     Args:
         labels: int64 ``(N,)``.
-        fractions: part name → its share of the images that the parts before it left.
+        fractions: part → its fraction of the images that the parts before it left.
 
     Returns:
-        Ascending indices of each part and of what stays, ``"train"``.
+        Ascending indices of each part and of the rest, ``"train"``.
 
     Raises:
         InputError: the fractions leave nothing, or a class is too small to be in every part and both halves of train.
     """
-    from sklearn.model_selection import train_test_split  # here: it takes a second
+    from sklearn.model_selection import train_test_split  # lazy: it takes a second
 
     if not all(0 < f < 1 for f in fractions.values()):
         shares = ", ".join(f"{part}_fraction={f}" for part, f in fractions.items())
@@ -65,12 +65,13 @@ def _refuse_small(counts: Sequence[int], classes: Sequence[str], least: int, pur
 
 
 def split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Disjoint random indices of ``size`` images twice, each class in proportion and at least once in both.
+    """Two disjoint random sets of ``size`` indices, stratified, with every class in both.
 
     Args:
-        labels: int64 ``(N,)``, each class twice or more; ``size`` is from the number of classes to ``N // 2``.
+        labels: int64 ``(N,)``, each class at least twice.
+        size: from the number of classes to ``N // 2``.
     """
-    from sklearn.model_selection import StratifiedShuffleSplit  # here: it takes a second
+    from sklearn.model_selection import StratifiedShuffleSplit  # lazy: it takes a second
 
     splitter = StratifiedShuffleSplit(1, train_size=size, test_size=size, random_state=seed)
     first, second = next(splitter.split(np.zeros(len(labels)), labels.numpy()))
@@ -84,7 +85,7 @@ def split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
 def _complete(order: npt.NDArray[np.int64], part: slice, labels: npt.NDArray[np.int64]) -> None:
     """Swap an image of each class that ``order[part]`` lacks with one of the part's largest class, in place.
 
-    The last one of the class comes: from the other half only if that has all of the class, so two or more.
+    Takes the last image of the class, so from the other half only if that has all of them, which is two or more.
     """
     for missing in np.setdiff1d(labels, labels[order[part]]):
         inside = labels[order[part]]

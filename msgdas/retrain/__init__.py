@@ -1,4 +1,4 @@
-"""Training a found network from scratch, and testing it once."""
+"""Train a derived network from scratch and test it once."""
 
 from msgdas.retrain.recipe import RECIPES, Recipe
 from msgdas.retrain.train import retrain

@@ -1,4 +1,4 @@
-"""Compiled training, by ``torch.compile``."""
+"""Train with ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ __all__ = ["compiled", "refuse_drop_path", "refuse_without_compiler"]
 
 
 def compiled(network: nn.Module) -> Callable[..., Any]:
-    """The forward of ``network`` as one compiled piece, and with it its backward. The first call compiles it, in a
-    minute or more.
+    """The forward of ``network``, compiled as one graph with its backward. The first call compiles, for minutes.
 
     Raises:
-        InputError: by the call, if there is something that cannot be compiled; it is never run uncompiled instead.
+        InputError: raised by the call if something cannot be compiled. There is no fallback to uncompiled code.
     """
-    from torch._dynamo.exc import TorchDynamoException  # here: it takes a second
+    from torch._dynamo.exc import TorchDynamoException  # lazy: it takes a second
 
     forward = torch.compile(network, fullgraph=True)
 
@@ -34,8 +33,10 @@ def compiled(network: nn.Module) -> Callable[..., Any]:
 
 
 def refuse_without_compiler(device: str | torch.device) -> None:
-    """Raises:
-    InputError: nothing at all can be compiled for ``device`` here.
+    """Raise if ``torch.compile`` does not work for ``device`` on this machine.
+
+    Raises:
+        InputError: it does not.
     """
     try:
         torch.compile(torch.sin, fullgraph=True)(torch.zeros(2, device=device))
@@ -44,8 +45,10 @@ def refuse_without_compiler(device: str | torch.device) -> None:
 
 
 def refuse_drop_path(drop_path: float) -> None:
-    """Raises:
-    InputError: there is drop path, whose probability is a constant of what is compiled and changes with every epoch.
+    """Raise for drop path: its probability changes every epoch and is a constant of the compiled graph.
+
+    Raises:
+        InputError: ``drop_path`` is not 0.
     """
     if drop_path:
         raise InputError(f"compile with drop path {drop_path}: it would compile anew in every epoch: use 0")

@@ -1,4 +1,4 @@
-"""Recipes: all the numbers of a training."""
+"""Recipes: all hyperparameters of a training."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ CLASS_WEIGHTS = ("none", "balanced")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a found network is trained by SGD.
+    """Hyperparameters of training a derived network by SGD.
 
     Attributes:
-        batch_size: of training, validation and test.
-        lr: peak of the learning rate.
-        rise: fraction of the steps in which it rises to the peak, from a tenth of it; then it falls to 0 as a cosine.
+        batch_size: for training, validation and test.
+        lr: peak learning rate.
+        rise: fraction of the steps in which the learning rate rises linearly from ``lr / 10`` to ``lr``; then it falls
+            to 0 as a cosine.
         momentum, nesterov, weight_decay: of SGD.
-        clip: largest norm of the gradient.
+        clip: largest gradient norm.
         label_smoothing: of the training loss.
-        cutout: side of the square cut out of each training image, as a fraction of the image's side; 0: what the data
+        cutout: side of the square cut out of each training image, as a fraction of the image's side; 0: as the data
             set's own augmentation says.
-        auxiliary: weight of the auxiliary head's loss, for a network that has one; 0: the head is not trained.
-        drop_path: probability of dropping a path (`torchvision.ops.StochasticDepth`) that is approached linearly, from
-            0 in the first epoch.
-        class_weights: of the training loss: ``"none"``, or ``"balanced"`` (`DataSet.class_weights`).
+        auxiliary: weight of the auxiliary head's loss, for networks that have one; 0: the head is not trained.
+        drop_path: final probability of dropping a path (`torchvision.ops.StochasticDepth`); it rises linearly from 0
+            in the first epoch.
+        class_weights: of the training loss, ``"none"`` or ``"balanced"`` (`DataSet.class_weights`).
 
     Raises:
         InputError: a value is out of its range.
@@ -70,19 +71,19 @@ class Recipe:
                 raise InputError(f"{name}={getattr(self, name)!r}: {way_out}")
 
     def lr_at(self, progress: float) -> float:
-        """Learning rate at ``progress`` in [0, 1]."""
+        """Learning rate at ``progress``, the fraction of the training done."""
         if progress < self.rise:
             return linear(self.lr / 10, self.lr)(progress / self.rise)
         return cosine(self.lr, 0.0)((progress - self.rise) / (1 - self.rise))
 
     def drop_path_at(self, epoch: int) -> float:
-        """Drop path's probability in ``epoch``, from 0."""
+        """Drop path probability in ``epoch``, counted from 0."""
         return self.drop_path * epoch / self.epochs
 
 
 RECIPES: dict[str, Recipe] = {
     "short": Recipe(),
-    # Liu et al. 2019, arXiv:1806.09055, on CIFAR-10; a cutout of 16 of 32 pixels
+    # Liu et al. 2019, arXiv:1806.09055, on CIFAR-10; cutout is 16 of 32 pixels
     "darts": Recipe(
         epochs=600,
         batch_size=96,

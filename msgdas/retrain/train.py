@@ -1,4 +1,4 @@
-"""Training of a network without choices: SGD, cosine, the best epoch on validation, one look at test."""
+"""Train a network without choices: SGD, cosine schedule, best epoch on validation, one test."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from torch.nn import functional as F
 
 from msgdas.data import AnyImages, Batches, DataSet
 from msgdas.data.augment import Augment
-from msgdas.fast.layout import layout
 from msgdas.retrain.compiled import compiled, refuse_drop_path
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, stop_on_signals
 from msgdas.runs.finite import refuse_not_finite
 from msgdas.runs.resumable import Place, go_on, random_states, resume, set_random_states
-from msgdas.search.search import Batch
 
-__all__ = ["measure", "retrain", "training_loss"]
+__all__ = ["retrain", "score", "training_loss"]
 
 Record = dict[str, Any]
+Batch = tuple[Tensor, Tensor]  # images, labels
 Output = Tensor | tuple[Tensor, Tensor]
 
 
@@ -42,26 +41,25 @@ def retrain(
     """Train on the whole training part, keep the epoch that is best on validation, test it once.
 
     Args:
-        network: gives ``(B, classes)`` logits; in training mode, if it has an auxiliary head, the pair of its logits
-            and the head's. Drop path is every `torchvision.ops.StochasticDepth` in it. It is left in evaluation mode
-            with the weights of its best epoch.
-        compile: train by ``torch.compile``, which takes a minute or more before the first step; validation and test are
-            not compiled.
-        run: where metrics and checkpoints go, and where an interrupted training goes on from, bit for bit on a CPU.
-        on_step: gets epoch, step (both from 0) and the steps of an epoch.
+        network: returns ``(B, classes)`` logits; in training mode, if it has an auxiliary head, the pair of its logits
+            and the head's. Drop path is every `torchvision.ops.StochasticDepth` in it. Its memory format is kept. It is
+            left on ``device``, in evaluation mode, with the weights of its best epoch.
+        compile: train with ``torch.compile``, which takes a minute or more before the first step. Validation and test
+            are not compiled.
+        run: stores metrics and checkpoints. An interrupted training resumes from it, bit for bit on a CPU.
+        on_step: gets epoch, step (both from 0) and the steps per epoch.
+        on_epoch: gets the record of each epoch.
 
     Returns:
-        ``test_accuracy``, ``top5_accuracy`` (only of more than 5 classes), ``mean_class_accuracy`` (mean of
-        ``per_class``), all on test, and ``val_accuracy``, as fractions; ``best_epoch``, ``epochs``, ``seconds``,
-        ``per_class`` (test accuracy of each class) and ``confusion`` (test counts, rows are true classes).
+        `score` on the test part, and ``val_accuracy``, ``best_epoch``, ``epochs``, ``seconds``.
 
     Raises:
-        Stopped: SIGINT or SIGTERM came; the step was finished and saved.
-        InputError: something is not a number, in which case the last checkpoint is kept; or cannot be compiled.
+        Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
+        InputError: a loss or gradient is not finite (the last checkpoint is kept), or the network cannot be compiled.
     """
     if compile:
         refuse_drop_path(recipe.drop_path)
-    network.to(device, memory_format=layout(device))  # type: ignore[call-overload]
+    network.to(device)
     train = _batches(data.train, data, recipe, device, augment=_augment(data, recipe), seed=seed)
     val, test = (_batches(part, data, recipe, device, shuffle=False, drop_last=False) for part in (data.val, data.test))
     weights = data.class_weights().to(device) if recipe.class_weights == "balanced" else None
@@ -86,23 +84,23 @@ def retrain(
         "best_epoch": training.best_epoch,
         "epochs": recipe.epochs,
         "seconds": round(place.elapsed(), 1),
-        **measure(logits, labels, data.classes),
+        **score(logits, labels, data.classes),
     }
 
 
 class _Training:
-    """All that a training is, and its step.
+    """State and step of a training.
 
     Args:
         steps: of the whole training.
-        weights: ``(classes,)`` of the loss.
-        compile: its forward and backward.
+        weights: ``(classes,)``, class weights of the loss.
+        compile: compile forward and backward.
     """
 
     def __init__(
         self, network: nn.Module, recipe: Recipe, steps: int, weights: Tensor | None, *, compile: bool = False
     ) -> None:
-        from torchvision.ops import StochasticDepth  # here: it takes a second
+        from torchvision.ops import StochasticDepth  # lazy: it takes a second
 
         self._forward = compiled(network) if compile else network
         self.network, self.recipe, self.steps, self.weights = network, recipe, steps, weights
@@ -118,16 +116,16 @@ class _Training:
         self._drops = [m for m in network.modules() if isinstance(m, StochasticDepth)]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Training mode, and the epoch's drop path; ``epoch`` from 0."""
+        """Set training mode and the drop path probability of ``epoch``, counted from 0."""
         self.network.train()
         for module in self._drops:
             module.p = self.recipe.drop_path_at(epoch)
 
     def step(self, batch: Batch, done: int) -> dict[str, float]:
-        """One step of SGD, the first with ``done`` = 0; gives ``train_loss`` and ``train_accuracy``.
+        """Do one step of SGD after ``done`` others; return ``train_loss`` and ``train_accuracy``.
 
         Raises:
-            InputError: loss or gradient is not a number; the weights are as before.
+            InputError: the loss or gradient is not finite; the weights are unchanged.
         """
         x, labels = batch
         for group in self.optimizer.param_groups:
@@ -146,7 +144,7 @@ class _Training:
         return {name: values[name] for name in names[:2]}
 
     def keep_best(self, epoch: int, accuracy: float) -> None:
-        """Keep the weights of ``epoch`` (from 1) if none was better; of equals the later, which was trained longer."""
+        """Keep the weights of ``epoch`` (from 1) if no epoch was better; of equals, the later was trained longer."""
         if accuracy >= self.best_accuracy:
             self.best_epoch, self.best_accuracy = epoch, accuracy
             self.best = deepcopy(self.network.state_dict())
@@ -169,31 +167,35 @@ class _Training:
 
 
 def training_loss(output: Output, labels: Tensor, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
-    """Cross entropy, plus ``auxiliary`` times that of the auxiliary head.
+    """Cross-entropy, plus ``recipe.auxiliary`` times that of the auxiliary head.
 
     Args:
         output: ``(B, classes)`` logits, or the pair of them and the auxiliary head's.
         labels: ``(B,)`` int64.
-        weights: ``(classes,)``, of each class.
+        weights: ``(classes,)``, the weight of each class.
     """
     heads = output if isinstance(output, tuple) else (output,)
     losses = [F.cross_entropy(logits, labels, weights, label_smoothing=recipe.label_smoothing) for logits in heads]
     return losses[0] + recipe.auxiliary * losses[1] if recipe.auxiliary and len(losses) > 1 else losses[0]
 
 
-def measure(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
-    """What `retrain` tells of the test part, from ``(N, classes)`` logits and ``(N,)`` labels."""
-    from sklearn.metrics import confusion_matrix  # here: it takes a second
+def score(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
+    """Accuracies as fractions, from ``(N, classes)`` logits and ``(N,)`` labels.
 
-    predicted = logits.argmax(-1)
-    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
-    per_class = {n: float(row[i] / row.sum()) for i, (n, row) in enumerate(zip(classes, confusion)) if row.sum()}
-    found: Record = {"test_accuracy": _accuracy(predicted, labels)}
-    if len(classes) > 5:
+    Returns:
+        ``test_accuracy``; ``top5_accuracy`` (only for more than 5 classes); ``per_class``, the accuracy of each class
+        that has images, and ``mean_class_accuracy``, their mean; ``confusion``, counts with true classes as rows.
+    """
+    count, predicted = len(classes), logits.argmax(-1)
+    confusion = torch.bincount(labels * count + predicted, minlength=count**2).view(count, count)
+    hits, images = confusion.diag().tolist(), confusion.sum(1).tolist()
+    per_class = {name: right / n for name, right, n in zip(classes, hits, images) if n}
+    scores: Record = {"test_accuracy": _accuracy(predicted, labels)}
+    if count > 5:
         top5 = (logits.topk(5).indices == labels[:, None]).any(-1)
-        found["top5_accuracy"] = float(top5.double().mean())
-    found["mean_class_accuracy"] = sum(per_class.values()) / len(per_class)
-    return found | {"per_class": per_class, "confusion": confusion.tolist()}
+        scores["top5_accuracy"] = float(top5.double().mean())
+    scores["mean_class_accuracy"] = sum(per_class.values()) / len(per_class)
+    return scores | {"per_class": per_class, "confusion": confusion.tolist()}
 
 
 def _augment(data: DataSet, recipe: Recipe) -> Augment:
@@ -205,7 +207,7 @@ def _batches(images: AnyImages, data: DataSet, recipe: Recipe, device: str | tor
 
 
 def _steps(training: _Training, place: Place, train: Batches) -> Iterator[dict[str, float]]:
-    """The steps still to do, each done when it is asked for."""
+    """Do the remaining steps, one per ``next``."""
     for epoch in range(place.epoch, training.recipe.epochs):
         training.begin_epoch(epoch)
         for batch in train.epoch(epoch, place.step):
@@ -213,7 +215,7 @@ def _steps(training: _Training, place: Place, train: Batches) -> Iterator[dict[s
 
 
 def _end_epoch(training: _Training, place: Place, val: Batches) -> Record:
-    """The epoch's record; its weights are kept if they are the best."""
+    """Validate, keep the weights if they are the best, and return the epoch's record."""
     logits, labels = _predict(training.network, val.epoch(0))
     accuracy = _accuracy(logits.argmax(-1), labels)
     training.keep_best(place.epoch + 1, accuracy)

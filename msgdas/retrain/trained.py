@@ -1,4 +1,4 @@
-"""The trained network of a run, ready for images."""
+"""The trained network of a run: save, load, predict."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 
 class TrainedNetwork(nn.Module):
-    """A found and trained network with all that it needs to take images.
+    """A trained network with everything it needs to classify images.
 
     Attributes:
-        network: the plain module, ``(B, C, S, S)`` normalised float images → ``(B, classes)`` logits.
+        network: the plain module: ``(B, C, S, S)`` normalised float images → ``(B, classes)`` logits.
         description: genotype, sizes, classes, mean and std, as in ``model.json``.
     """
 
@@ -43,10 +43,10 @@ class TrainedNetwork(nn.Module):
 
     @torch.no_grad()
     def predict(self, image: Image.Image | str | Path) -> dict[str, float]:
-        """Probability of each class for one image of any size and mode, the most probable first.
+        """Probability of each class for one image of any size and mode, most probable first.
 
         Raises:
-            InputError: a path that is no image.
+            InputError: the file is no readable image.
         """
         size = self.description["size"]
         pixels = decode(image, size["in_channels"], size["image_size"])[None]
@@ -64,10 +64,10 @@ def save_trained(folder: Path, network: nn.Module, description: dict[str, Any]) 
 
 
 def load(path: str | Path) -> TrainedNetwork:
-    """The trained network of a run folder, in evaluation mode on the CPU.
+    """Load the trained network of a run folder, in evaluation mode on the CPU.
 
     Args:
-        path: a search's run (its ``train`` folder is used) or the folder of a training.
+        path: run folder of a search (its ``train`` folder is used) or of a training.
 
     Raises:
         InputError: nothing was trained there yet, or a file is damaged.

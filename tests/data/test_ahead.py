@@ -82,20 +82,12 @@ def batches(images, size=32, **kw):
     return Batches(images, size, drop_last=False, **more, **kw)
 
 
-@pytest.fixture
-def free_cpus(monkeypatch):
-    """Says how many CPUs there are."""
-    return lambda count: monkeypatch.setattr("msgdas.data.batches.cpus", lambda: count)
-
-
 @pytest.mark.parametrize("start", [0, 1, 2, 3])
-def test_batches_made_beside_are_the_same(free_cpus, start):
-    of = batches(large())
+def test_batches_made_beside_are_the_same(start):
+    images = large()
     with threads(1):
-        free_cpus(1)
-        alone = list(of.epoch(2, start))
-        free_cpus(2)
-        found = of.epoch(2, start)
+        alone = list(batches(images, cpus=1).epoch(2, start))
+        found = batches(images, cpus=2).epoch(2, start)
         seen = []
         for batch in found:
             assert len(beside()) == 1
@@ -112,10 +104,9 @@ def test_batches_made_beside_are_the_same(free_cpus, start):
     ("used", "there", "side", "yes"),
     [(1, 2, 64, True), (2, 2, 64, False), (3, 2, 64, False), (2, 4, 64, True), (1, 2, 53, True), (1, 2, 52, False)],
 )
-def test_a_thread_is_used_if_a_cpu_is_free_and_the_batch_not_tiny(free_cpus, used, there, side, yes):
-    free_cpus(there)
+def test_a_thread_is_used_if_a_cpu_is_free_and_the_batch_not_tiny(used, there, side, yes):
     with threads(used):
-        epoch = batches(large(side=side)).epoch(0)
+        epoch = batches(large(side=side), cpus=there).epoch(0)
         next(epoch)
         assert len(beside()) == yes
         epoch.close()
@@ -133,9 +124,8 @@ def test_images_live_on_a_gpu_if_they_leave_room(monkeypatch):
         assert moved == home
 
 
-def test_a_step_on_a_gpu_leaves_the_cpus_free(free_cpus):
-    free_cpus(1)
-    of = batches(large())
-    assert not of._beside()
+def test_a_step_on_a_gpu_leaves_the_cpus_free():
+    of = batches(large(), cpus=1)
+    assert not of._prefetch()
     of.device = torch.device("cuda")
-    assert of._beside()
+    assert of._prefetch()

@@ -10,6 +10,8 @@ from PIL import Image
 from reference import threads
 
 from msgdas.data import Augment, load_data
+from msgdas.data.folder import list_files
+from msgdas.data.read import Reading, read
 from msgdas.errors import InputError
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
@@ -190,10 +192,12 @@ def test_modes(tmp_path, modes, channels):
     assert load_data(tmp_path).channels == channels
 
 
-def test_one_colour_image_beyond_the_sample_makes_all_rgb(tmp_path, monkeypatch):
-    monkeypatch.setattr("msgdas.data.read.SAMPLE", 3)
+def test_one_colour_image_beyond_the_sample_makes_all_rgb(tmp_path):
     fill(tmp_path, 10, mode="L")
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red" / "001.png")
+    _, files = list_files(tmp_path)
+    how = Reading(None, stop=True, max_memory=2**20, workers=0, sample=3)
+    assert read(files, how)["train"].channels == 3
     assert load_data(tmp_path).channels == 3
 
 

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -167,9 +168,16 @@ def test_where_it_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("MSGDAS_DATA", str(tmp_path))
     assert load_data("cifar10").num_classes == 10
     monkeypatch.delenv("MSGDAS_DATA")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(InputError, match=str(tmp_path / "home/.cache/msgdas")):
         load_data("cifar10")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match=str(tmp_path / "cache/msgdas")):
+        load_data("cifar10")
+    cifar10(tmp_path / "home/.cache/msgdas")  # the default before there was a choice
+    assert load_data("cifar10").num_classes == 10
+    shutil.rmtree(tmp_path / "home")
     (tmp_path / "home").symlink_to(tmp_path)
     assert load_data("cifar10", data_dir="~").num_classes == 10
 
@@ -181,7 +189,7 @@ def test_another_size(tmp_path):
     whole = load_data("cifar10", data_dir=tmp_path)
     pooled = torch.nn.functional.avg_pool2d(whole.test.pixels.float(), 2)
     assert (data.test.pixels.float() - pooled).abs().mean() < 20  # of noise
-    with pytest.raises(InputError, match=r"^240 images at 512 × 512 need 180 MiB of memory, more than 100 MiB: lower"):
+    with pytest.raises(InputError, match=r"^240 images at 512 × 512 need 180.0 MiB of memory, more than 100.0 MiB"):
         load_data("cifar10", data_dir=tmp_path, image_size=512, max_memory=100 * 2**20)
 
 

@@ -17,6 +17,7 @@ from reference import threads
 
 from msgdas import InputError, load_data
 from msgdas.data import Augment, Batches, ImageFiles, Images
+from msgdas.data.statistics import mean_and_std
 
 COUNT, SIZE = 24, 16
 
@@ -92,14 +93,13 @@ def test_the_global_generator_is_left_alone(root):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_the_statistics_of_files_are_those_of_a_sample(root, monkeypatch):
+def test_the_statistics_of_files_are_those_of_a_sample(root):
     memory, whole = both(root)
-    monkeypatch.setattr("msgdas.data.statistics.SAMPLE", 10)
-    sampled, again = both(root)[1], both(root)[1]
+    sampled, again = (mean_and_std(files.train, sample=10)[0] for files in (whole, both(root)[1]))
     assert torch.equal(whole.mean, memory.mean)
-    assert torch.equal(sampled.mean, again.mean)
-    assert not torch.equal(sampled.mean, whole.mean)
-    assert (sampled.mean - whole.mean).abs().max() < 0.05
+    assert torch.equal(sampled, again)
+    assert not torch.equal(sampled, whole.mean)
+    assert (sampled - whole.mean).abs().max() < 0.05
 
 
 # -------------------------------------------------------------------- memory or files
@@ -116,8 +116,8 @@ def test_what_needs_more_than_half_of_the_free_memory_stays_in_files(root, monke
 
 def test_it_says_where_the_images_are(root):
     memory, files = both(root)
-    assert memory.where == "in memory (54 KiB)"
-    assert files.where == "read from disk by 2 workers (54 KiB would not fit in memory)"
+    assert memory.where == "in memory (54.0 KiB)"
+    assert files.where == "read from disk by 2 workers (54.0 KiB would not fit in memory)"
     assert both(root, 1)[1].where.startswith("read from disk by 1 worker (")
     assert both(root, 0)[1].where.startswith("read from disk by this process (")
 
@@ -317,5 +317,5 @@ def test_arguments():
     for name in ("max_memory", "workers"):
         with pytest.raises(InputError, match=f"^{name}=-1: use 0 or more$"):
             load_data("digits", **{name: -1})
-    with pytest.raises(InputError, match=r"^1797 images at 8 × 8 need 112 KiB of memory, more than 1 KiB: lower"):
+    with pytest.raises(InputError, match=r"^1797 images at 8 × 8 need 112.3 KiB of memory, more than 1.0 KiB: lower"):
         load_data("digits", max_memory=1024)

@@ -17,7 +17,7 @@ from msgdas.data import load_data
 from msgdas.data.augment import Augment
 from msgdas.errors import InputError
 from msgdas.retrain import RECIPES, Recipe, retrain
-from msgdas.retrain.train import measure, training_loss
+from msgdas.retrain.train import score, training_loss
 
 
 class Net(nn.Module):
@@ -158,11 +158,11 @@ def test_prediction_takes_batches_of_the_recipe_and_sees_every_image_once():
 
 
 @pytest.mark.parametrize("classes", [5, 6, 10])
-def test_the_measures_are_what_they_say(classes):
+def test_the_scores_are_what_they_say(classes):
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(50, classes, generator=generator)
     labels = torch.randint(0, classes - 1, (50,), generator=generator)  # nothing of the last class
-    result = measure(logits, labels, tuple(map(str, range(classes))))
+    result = score(logits, labels, tuple(map(str, range(classes))))
     pairs = [(row.argsort(descending=True).tolist(), y) for row, y in zip(logits, labels.tolist(), strict=True)]
     assert result["test_accuracy"] == sum(order[0] == y for order, y in pairs) / 50
     assert ("top5_accuracy" in result) == (classes > 5)

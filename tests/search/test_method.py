@@ -75,7 +75,7 @@ def test_k_is_three_or_as_many_as_the_smallest_choice_has(sizes, k):
 @pytest.mark.parametrize(
     ("sampler", "gradient"),
     [(GumbelTopK(2), compare), (GumbelTopK(None), compare), (GumbelTopK(1), probed), (Softmax(), probed)],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", None) or str(part),
 )
 def test_exclusive_sub_graphs_are_compared_and_other_ones_probed(sampler, gradient):
     assert Method(sampler).for_net(choices_of(3)).hypergradient is gradient

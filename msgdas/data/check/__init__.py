@@ -1,4 +1,4 @@
-"""A look at a folder of images before the first search: what is in it, what is wrong with it, what to run."""
+"""Check a folder of images before the first search: contents, problems, and what to run."""
 
 from msgdas.data.check.describe import describe
 from msgdas.data.check.folder import Copies, Kinds, Report, check_folder

@@ -1,4 +1,4 @@
-"""The report on a folder as lines for a terminal."""
+"""Print the report on a folder as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from humanize import naturalsize
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from msgdas.data.check.folder import Copies, Report
-from msgdas.data.images import in_words
 
 __all__ = ["describe"]
 
-NAMED = 3  # files that the text names
+NAMED = 3  # files named in the text
 WIDTH = 80
 
 
 def describe(report: Report) -> list[str]:
-    """The report as lines of at most 80 columns, problems first (a command is cut between its words only)."""
-    blocks = [_problems(report), _notes(report), _found(report), _proposed(report)]
+    """The report as lines of at most 80 columns, problems first. Commands are broken between words only."""
+    blocks = [_problems(report), _notes(report), _contents(report), _proposed(report)]
     return [line for block in blocks if block for line in (*block, "")][:-1]
 
 
@@ -39,7 +39,7 @@ def _problems(report: Report) -> list[str]:
 
 
 def _leaks(report: Report) -> list[str]:
-    """Each pair of parts that share images: an accuracy on the first is too high where the second was learnt."""
+    """Each pair of parts that share images: accuracy on the first is too high if the second was trained on."""
     lines = []
     for part, other in (("test", "train"), ("val", "train"), ("test", "val")):
         shared = [c for c in report.copies if {part, other} <= set(c.parts)]
@@ -69,7 +69,7 @@ def _notes(report: Report) -> list[str]:
     return ["notes", *lines] if lines else []
 
 
-def _found(report: Report) -> list[str]:
+def _contents(report: Report) -> list[str]:
     parts = {part: sum(report.images[part].values()) for part in ("train", "val", "test")}
     kinds = asdict(report.kinds)
     names = ("grey", "colour", "transparent", "animated", "rotated")
@@ -100,14 +100,15 @@ def _proposed(report: Report) -> list[str]:
         return []
     width = max(map(len, proposal.reasons)) + 4
     lines = [line for option, why in proposal.reasons.items() for line in _wrapped(f"  {option:<{width - 2}}", why)]
-    memory = f"{in_words(proposal.memory_needed)} of pixels, {in_words(proposal.memory_free)} free: "
+    needed, free = (naturalsize(n, binary=True) for n in (proposal.memory_needed, proposal.memory_free))
+    memory = f"{needed} of pixels, {free} free: "
     fits = "kept in memory" if proposal.in_memory else "too much, so read from disk in every epoch"
     lines += _wrapped(f"  {'memory':<{width - 2}}", memory + fits)
     return ["proposal", *(line for command in proposal.commands for line in _continued(command)), *lines]
 
 
 def _continued(command: str) -> list[str]:
-    """A command for a POSIX shell over several lines."""
+    """A POSIX shell command over several lines."""
     lines = ["  "]
     for word in map(shlex.quote, shlex.split(command)):
         if lines[-1].strip() and cell_len(f"{lines[-1]}{word} \\") > WIDTH:
@@ -117,7 +118,7 @@ def _continued(command: str) -> list[str]:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-    """Text after ``head``, under itself, in as many lines as it takes; what a terminal cannot print is a ``?``."""
+    """Wrap text after ``head`` with a hanging indent; unprintable characters become ``?``."""
     plain = "".join(c if c.isprintable() else "?" for c in text)
     wrapped = Text(plain).wrap(Console(), WIDTH - len(head))
     first, *others = (line.plain.rstrip() for line in wrapped)
@@ -125,13 +126,13 @@ def _wrapped(head: str, text: str) -> list[str]:
 
 
 def _groups(copies: Iterable[Copies], what: Callable[[Copies], Sequence[str]]) -> list[str]:
-    """One line of equal files a group, one file for each of ``what`` they differ in."""
+    """One line per group of equal files, with one file for each value of ``what``."""
     files = [list(dict(reversed([*zip(what(c), c.files)])).values()) for c in copies]
     return _listed(" = ".join(some[:NAMED]) + (" = …" if len(some) > NAMED else "") for some in files)
 
 
 def _listed(texts: Iterable[str]) -> list[str]:
-    """The first few on lines of their own."""
+    """The first few texts, a line each."""
     texts = list(texts)
     lines = [line for text in texts[:NAMED] for line in _wrapped("    ", text)]
     return [*lines, f"    … and {len(texts) - NAMED:,} more (--json)"] if len(texts) > NAMED else lines

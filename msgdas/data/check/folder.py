@@ -1,4 +1,4 @@
-"""A look at a folder of images: what is in it, and what is wrong with it."""
+"""Check a folder of images: its contents and its problems."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from msgdas.errors import InputError
 
 __all__ = ["Copies", "Kinds", "Report", "check_folder"]
 
-CHUNK = 16  # files that a thread takes at once
-DRAFT = (256, 256)  # a large JPEG is decoded at ½, ¼ or ⅛ where that is still this size
+CHUNK = 16  # files per task of a thread
+DRAFT = (256, 256)  # a large JPEG is decoded at ½, ¼ or ⅛ if that is still this large
 
 OnFile = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Files with the same pixels: their paths in the folder, and the part and class of each."""
+    """Files with the same pixels: paths relative to the folder, and the part and class of each."""
 
     files: tuple[str, ...]
     parts: tuple[str, ...]
@@ -40,25 +40,25 @@ class Copies:
 
     @property
     def leak(self) -> bool:
-        """Whether they lie in more than one part."""
+        """Whether they are in more than one part."""
         return len(set(self.parts)) > 1
 
     @property
     def conflict(self) -> bool:
-        """Whether they lie in more than one class."""
+        """Whether they are in more than one class."""
         return len(set(self.classes)) > 1
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """Of all readable images.
+    """Counts over all readable images.
 
     Attributes:
-        smallest_side, median_side, largest_side: pixels: of the shorter sides the least and the median, of the longer
-            sides the largest.
+        smallest_side, median_side, largest_side: in pixels; minimum and median of the shorter sides, maximum of the
+            longer sides.
         grey, colour: by how the files store pixels.
-        transparent, animated, rotated: with transparency; with several frames or pages; turned by Exif.
-        formats: Pillow's name → images.
+        transparent, animated, rotated: with transparency; with several frames or pages; rotated by Exif.
+        formats: Pillow's name → number of images.
     """
 
     smallest_side: int
@@ -74,21 +74,21 @@ class Kinds:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a folder of images. Paths are relative to it, with ``/``.
+    """The contents of a folder of images. Paths are relative to it, with ``/``.
 
     Attributes:
-        images: part → class → readable images.
-        split_off: parts that the folder does not have and that are split off train.
-        imbalance: training images of the largest class for one of the smallest; None where that has none.
+        images: part → class → number of readable images.
+        split_off: parts that the folder lacks and that are split off train.
+        imbalance: ratio of training images of the largest and the smallest class; ``None`` if the smallest has none.
         kinds: sizes, colours and formats.
         unreadable: file → reason. They are left out of all counts.
         copies: files with the same pixels.
         empty_folders: class folders without images.
-        other_files: suffix → files that are no images by their suffix.
+        other_files: suffix → number of files whose suffix is no image's.
         unused: image files outside the class folders.
         missing: part → classes without readable images there.
         refused: why a search would not start.
-        proposal: None where a search would not start.
+        proposal: what to run; ``None`` if a search would not start.
     """
 
     folder: str
@@ -108,21 +108,21 @@ class Report:
 
     @property
     def leaks(self) -> tuple[Copies, ...]:
-        """The copies that lie in more than one part."""
+        """Copies in more than one part."""
         return tuple(c for c in self.copies if c.leak)
 
     @property
     def conflicts(self) -> tuple[Copies, ...]:
-        """The copies that lie in more than one class."""
+        """Copies in more than one class."""
         return tuple(c for c in self.copies if c.conflict)
 
     @property
     def ok(self) -> bool:
-        """False where files cannot be read, parts or classes share an image, or a search would not start."""
+        """False if files are unreadable, parts or classes share an image, or a search would not start."""
         return not (self.unreadable or self.leaks or self.conflicts or self.refused)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, with ``ok``, ``leaks`` and ``conflicts``."""
+        """The report as plain values, with ``ok``, ``leaks`` and ``conflicts``."""
         leaks, conflicts = ([asdict(c) for c in some] for some in (self.leaks, self.conflicts))
         return {"ok": self.ok, **asdict(self), "leaks": leaks, "conflicts": conflicts}
 
@@ -134,7 +134,7 @@ class _Entry(NamedTuple):
 
 
 class _Facts(NamedTuple):
-    """Of one readable file. ``digest``: SHA-256 of its upright pixels."""
+    """Facts of one readable file. ``digest``: SHA-256 of its upright pixels."""
 
     size: tuple[int, int]
     format: str
@@ -146,17 +146,17 @@ class _Facts(NamedTuple):
 
 
 def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
-    """Decode every image file of a folder once, in as many threads as torch uses, and say what is there.
+    """Decode every image file of a folder once, in as many threads as torch uses, and report what is there.
 
-    Parts are those of `load_data`: what is missing is split off train in the same way. Copies are files with the same
-    pixels, whatever their format; a large JPEG is compared by its pixels at ½, ¼ or ⅛. One image a thread is held.
+    Parts are those of `load_data`, which splits missing ones off train in the same way. Copies are files with the same
+    pixels in any format; large JPEGs are compared at ½, ¼ or ⅛ of their size. Each thread holds one image at a time.
 
     Args:
-        on_file: called with the files done and all files.
+        on_file: called with the number of files done and of all files.
 
     Raises:
-        InputError: not a folder; no images, one class, a class too small to split, as `load_data` says it; no file
-            that can be read.
+        InputError: not a folder; no images, one class or a class too small to split, as in `load_data`; or no readable
+            file.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -206,7 +206,7 @@ def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
 
 
 def _look_all(paths: Sequence[Path], on_file: OnFile | None) -> list[_Facts | str]:
-    """What each file holds, or why it cannot be read."""
+    """The facts of each file, or why it cannot be read."""
 
     def work(start: int) -> list[_Facts | str]:
         return [_look(path) for path in paths[start : start + CHUNK]]
@@ -231,7 +231,7 @@ def _look(path: Path) -> _Facts | str:
                 format=kind,
                 grey=grey,
                 transparent=image.has_transparency_data,
-                animated=getattr(image, "is_animated", False) and kind != "MPO",  # a phone's photograph and its preview
+                animated=getattr(image, "is_animated", False) and kind != "MPO",  # a phone's photo with its preview
                 rotated=image.getexif().get(ExifTags.Base.Orientation) in range(2, 9),
                 digest=_digest(image),
             )
@@ -242,7 +242,7 @@ def _look(path: Path) -> _Facts | str:
 
 
 def _digest(image: Image.Image) -> bytes:
-    """SHA-256 of the pixels, turned upright, whatever mode they are stored in."""
+    """SHA-256 of the upright pixels, independent of the mode they are stored in."""
     image = ImageOps.exif_transpose(image)
     if not image.mode.startswith(("I", "F")):  # those have more than 8 bits
         image = image.convert("RGBA")
@@ -252,7 +252,7 @@ def _digest(image: Image.Image) -> bytes:
 
 
 def _count(seen: Iterable[_Entry], classes: Sequence[str], parts: Iterable[str]) -> dict[str, dict[str, int]]:
-    """Part → class → images."""
+    """Part → class → number of images."""
     counts = Counter((entry.part, entry.label) for entry in seen)
     return {part: {name: counts[part, label] for label, name in enumerate(classes)} for part in parts}
 
@@ -273,7 +273,7 @@ def _kinds(facts: Sequence[_Facts]) -> Kinds:
 
 
 def _refusals(images: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What `load_data` will say to the images that are left."""
+    """The errors that `load_data` will raise for the readable images."""
     small = [
         f"class {name!r} has too few readable images in train ({count}): give it 2 or more"
         for name, count in images["train"].items()
@@ -285,7 +285,7 @@ def _refusals(images: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _copies(seen: Mapping[_Entry, _Facts], classes: Sequence[str], folder: Path) -> list[Copies]:
-    """Files with the same pixels, grouped, in the order of the files."""
+    """Groups of files with the same pixels, in the order of the files."""
     groups = defaultdict[bytes, list[_Entry]](list)
     for entry, facts in seen.items():
         groups[facts.digest].append(entry)
@@ -301,7 +301,7 @@ def _copies(seen: Mapping[_Entry, _Facts], classes: Sequence[str], folder: Path)
 
 
 def _beside(folder: Path, used: set[Path]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Suffix → files that are no images, and the image files that are in no class; hidden ones are passed over."""
+    """Suffix → number of files that are no images, and the image files in no class folder. Skips hidden files."""
     others, unused = Counter[str](), list[str]()
     for root, folders, names in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]

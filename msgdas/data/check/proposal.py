@@ -1,4 +1,4 @@
-"""What to run first on a folder of images, and why."""
+"""Propose the first search and training for a folder of images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 
 __all__ = ["Proposal", "propose"]
 
-SIDES = (32, 48, 64, 96, 128, 160, 224)  # that are proposed
-# From nasbench201, batch 64, one thread: time of a step relative to 32 pixels 0.8 (64), 1.1 (128), 2.4 (160), 2.2 (224)
-LARGEST_ON_CPU = 128
-LARGE_SPACE = 2000  # training images from which the larger space is proposed: a rule of thumb
+SIDES = (32, 48, 64, 96, 128, 160, 224)  # image sizes that are proposed
+LARGEST_ON_CPU = 128  # a larger size doubles the time of a step
+LARGE_SPACE = 2000  # training images from which on the larger space is proposed: a rule of thumb
 LEAST_STEPS, LEAST_EPOCHS = 1500, 20  # of a search
 BATCH, LEAST_BATCH, STEPS_OF_EPOCH = 64, 8, 8
-BALANCE = 3.0  # largest class : smallest class above which classes are weighted
+BALANCE = 3.0  # ratio of the largest and smallest class above which classes are weighted
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Proposal:
     """What to run.
 
     Attributes:
-        commands: lines for a POSIX shell.
-        reasons: option with its value → why, one line.
-        memory_needed, memory_free: bytes of all images as pixels, and of what the machine has left.
-        in_memory: whether they take at most half of that; else they are read from disk in every epoch.
+        commands: for a POSIX shell.
+        reasons: option with its value → one line that says why.
+        memory_needed, memory_free: bytes of all images as pixels, and of free memory.
+        in_memory: whether the images take at most half of the free memory; else they are read from disk every epoch.
     """
 
     commands: tuple[str, ...]
@@ -48,13 +47,13 @@ def propose(
     memory_free: int,
     gpu: bool,
 ) -> Proposal:
-    """The first search and training for a folder.
+    """Propose the first search and training for a folder.
 
     Args:
-        train, images: in the training part, and in all parts.
-        median_side: of the shorter sides, in pixels.
-        imbalance: training images of the largest class for one of the smallest, where that has any.
-        memory_free: bytes.
+        train, images: number of images in the training part, and in all parts.
+        median_side: median of the shorter sides, in pixels.
+        imbalance: ratio of training images of the largest and the smallest class, if that has any.
+        memory_free: in bytes.
         gpu: whether the machine has one.
     """
     half = train // 2
@@ -96,7 +95,7 @@ def _side(median_side: int, gpu: bool) -> tuple[int, str]:
 
 
 def _space(train: int, gpu: bool) -> tuple[str, str]:
-    """Rules of thumb, but for the time, which was measured with the default super-nets on one thread."""
+    """By rules of thumb."""
     if train < LARGE_SPACE:
         return "nasbench201", f"the smaller space, for under {LARGE_SPACE:,} training images"
     if not gpu:
