@@ -58,7 +58,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
-        network.to(memory_format=layout(settings.device))  # type: ignore[call-overload]
+        network.to(memory_format=layout(settings.device))
         if not settings.compile:
             speed_up(network)
         found = retrain(
