@@ -1,4 +1,4 @@
-"""Results of a benchmark: ratios with quartiles, as CSV with versions and hardware; comparison with earlier results."""
+"""Results of a benchmark: ratios with quartiles, as CSV with versions and hardware, compared with earlier ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from msgdas.runs import versions, write_atomic
 __all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "to_table", "write_rows"]
 
 TOLERANCE = 0.25  # relative growth of a ratio that is accepted, on top of its quartile range
-SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # else ratios do not compare
+SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # or ratios do not compare
 FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # for older files
 
 
