@@ -13,10 +13,12 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
+from reference import searching
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -67,7 +69,9 @@ def search(folder, on_step=None, on_start=lambda seconds: None, method="msgdas",
     """Start or go on with a search in ``folder``; ``on_step`` gets the search and the number of steps done."""
     torch.manual_seed(0)
     net = nasbench201.supernet(channels=2, cells=1, in_channels=1, image_size=8)
-    job = getattr(methods, method)(net, **{"warmup": 0.25, "drop": 0.5} | settings)
+    function = getattr(methods, method)
+    arguments = {name: settings.pop(name) for name in list(settings) if name in signature(function).parameters}
+    job = searching(net, function(**arguments), **{"warmup": 0.25, "drop": 0.5} | settings)
     with opened(folder, checkpoint_seconds) as run:
         found = fit(
             job,
