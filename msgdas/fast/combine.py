@@ -51,13 +51,17 @@ def sharing() -> Iterator[None]:
 
 def combine(terms: Sequence[Term]) -> Tensor:
     """``Σ weight · module(x)``."""
-    if len(terms) > 1:
-        terms = [term for term in terms if not isinstance(term.module, Zero)] or terms[:1]
+    terms = _running(terms)
     if fusible(terms[0].x):
         return fused_sum([summand for term in terms for summand in _summands(term)])
     if len(terms) > 1 and terms[0].weight is None:
         return _total([_alone(module, x) for module, x, _ in terms])
     return _weighted_sum(terms)
+
+
+def _running(terms: Sequence[Term]) -> Sequence[Term]:
+    """Without those that add zeros, if others are left: nor do their weights get a gradient other than zero."""
+    return [term for term in terms if not isinstance(term.module, Zero)] or terms[:1]
 
 
 # ---------------------------------------------------------------- with compiled kernels
@@ -67,7 +71,8 @@ def _summands(term: Term) -> list[Summand]:
     """A term for `fused_sum`; one that is itself a choice adds its own terms to the same sum."""
     module, x, weight = term
     if isinstance(module, MixedOp) and weight is None and _is_plain_sum(module):
-        return [summand for inner in module.terms([x] * len(module.labels)) for summand in _summands(inner)]
+        inner = _running(module.terms([x] * len(module.labels)))
+        return [summand for each in inner for summand in _summands(each)]
     return [_summand(module, x, weight)]
 
 

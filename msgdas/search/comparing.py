@@ -90,7 +90,7 @@ class Exchange:
                 swapped = [SubGraph({**first, name: other[name]}) for other in others]
                 losses = torch.stack([base, *(_evaluate(step, subgraph) for subgraph in swapped)])
             picks = [_only(name, subgraph[name].active) for subgraph in step.subgraphs]
-            terms.append(_surrogate(_advantages(losses), step.alphas[name].log_softmax(-1)[_index(picks, base)]))
+            terms.append(_surrogate(_advantages(losses), _wide(step.alphas[name]).log_softmax(-1)[_index(picks, base)]))
         torch.stack(terms).mean().backward()  # type: ignore[no-untyped-call]
 
 
@@ -102,8 +102,14 @@ def _losses(step: AlphaStep) -> Tensor:
 
 def _advantages(losses_K: Tensor) -> Tensor:
     """``L_k − mean of the other losses``."""
-    count = len(losses_K)
+    count, losses_K = len(losses_K), _wide(losses_K)
     return (losses_K - losses_K.mean()) * count / (count - 1)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float64, where the device has it. The advantages sum to zero, so a candidate that no sub-graph picked has the
+    gradient zero; rounded to float32 it is 1e-9, which Adam would scale up to a step."""
+    return values if values.device.type == "mps" else values.double()
 
 
 def _surrogate(advantages_K: Tensor, log_probs_K: Tensor) -> Tensor:
@@ -139,7 +145,7 @@ def log_probs(alphas: Alphas, subgraphs: Sequence[SubGraph]) -> Tensor:
         InputError: several candidates run at a choice.
     """
     picks = [[_only(name, subgraph[name].active) for subgraph in subgraphs] for name in alphas.names]
-    logits_CO = alphas.stack()
+    logits_CO = _wide(alphas.stack())
     return logits_CO.log_softmax(-1).gather(1, _index(picks, logits_CO)).sum(0)
 
 

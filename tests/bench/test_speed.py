@@ -164,11 +164,11 @@ def test_memory_is_in_the_table(tmp_path, capsys):
         (["--space", "nowhere"], "space 'nowhere' is not known"),
         (["--methods", "magic"], "method 'magic' is not known"),
         (["--methods", "msgdas:k=9"], "fewer than k=9"),
-        (["--methods", "gdas:epochs=3"], "epochs is no matter of a step"),
-        (["--methods", "rome"], "asks for a super-net with searched_edges"),
+        (["--methods", "gdas:epochs=3"], "epochs does not change a step"),
+        (["--methods", "rome"], "needs a super-net with searched_edges"),
         (["--compare", "nowhere.csv"], "cannot be read"),
         (["--out", "."], "is a folder"),
-        (["--device", "nowhere"], "is not to be had here"),
+        (["--device", "nowhere"], "is not available"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, capsys):

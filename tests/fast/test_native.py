@@ -30,7 +30,7 @@ def test_mixed_precision_is_left_to_pytorch():
     """The map is float32 and its gradient is not; the kernels read one type."""
     conv, x, found = fast(depthwise_conv(4, 5, dilation=2)), a_map(dtype=torch.float32), []
     for use in (True, False):
-        use_native(use)
+        use_native(use, everywhere=True)
         with torch.autocast("cpu", torch.bfloat16):
             loss = conv(x).square().sum()
         found.append(torch.autograd.grad(loss, (x, conv.weight)))
@@ -70,7 +70,7 @@ def test_what_lies_between_the_nodes_takes_its_relu_in(space, monkeypatch):
     ]  # of a factorised reduction there is none
     (subgraph,) = Softmax()(alphas_of(net).float())
     for use in (True, False):
-        use_native(use)
+        use_native(use, everywhere=True)
         called.clear()
         with select(net, subgraph), torch.no_grad():
             net(x)
@@ -84,7 +84,7 @@ def test_probes_find_the_same():
     subgraphs = Fixed(nasbench201.from_string(text))(alphas_of(net))
     x, found = a_map(3, 16).detach(), []
     for use in (True, False):
-        use_native(use)
+        use_native(use, everywhere=True)
         (leaf,), _ = cut(subgraphs, others="probed")
         with select(net, leaf):
             net(x).square().mean().backward()
@@ -146,12 +146,14 @@ def test_from_the_command_line(tmp_path, capsys, monkeypatch):
     """A search and a training use the kernels, and say so in their settings; the next one without does not."""
     used = []
     monkeypatch.setattr(fused, "_run", lambda *given, of=fused._run: (used.append(1), of(*given)))
-    small = ["--data=digits", "--epochs=2", "--warmup=1", "--images=64", "--batch-size=32", "--threads=1"]
+    small = ["--data=digits", "--epochs=2", "--warmup=1", "--images=256", "--batch-size=128", "--threads=1"]
     assert run("search", *small, "--native", f"--out={tmp_path / 'run'}") == 0
     assert used
     assert Run.open(tmp_path / "run", lock=False).config["settings"]["native"] is True
     used.clear()
-    assert run("train", tmp_path / "run", "--epochs=1", "--channels=4", "--cells=1", "--native") == 0
+    assert (
+        run("train", tmp_path / "run", "--epochs=1", "--batch-size=128", "--channels=8", "--cells=1", "--native") == 0
+    )
     assert used
     used.clear()
     assert run("search", *small, f"--out={tmp_path / 'plain'}") == 0
