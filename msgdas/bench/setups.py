@@ -108,7 +108,7 @@ def supernet(setting: Setting, **options: Any) -> nn.Module:
     """The super-net, sped up, in training mode."""
     net = _plain_supernet(setting, **options)
     speed_up(net)
-    return net.to(memory_format=layout(setting.device))  # type: ignore[call-overload]
+    return net.to(memory_format=layout(setting.device))
 
 
 def _plain_supernet(setting: Setting, **options: Any) -> nn.Module:

@@ -58,7 +58,7 @@ def slow_down(net: nn.Module) -> None:
 class _Op(MixedOp):
     inner = staticmethod(inner)
 
-    def combine(self, terms: Sequence[Term]) -> Tensor:  # type: ignore[override]
+    def combine(self, terms: Sequence[Term]) -> Tensor:
         # recomputation runs it again when the cell that would share has ended: so it shares nothing with the cell
         with sharing() if self.recompute else nullcontext():
             result = combine(terms)
