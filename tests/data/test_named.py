@@ -110,7 +110,7 @@ OFFLINE = {"digits": (1797, 10)}  # name → images, classes
 
 
 def test_every_name_has_a_test():
-    assert {*CASES, *OFFLINE, "imagenet"} == set(NAMES)
+    assert {*CASES, *OFFLINE, "imagenet"} == set(NAMES), "add it to CASES or OFFLINE"
 
 
 @pytest.mark.parametrize("name", OFFLINE)

@@ -86,7 +86,9 @@ def assert_follows(counts, law):
 
 
 def test_every_sampler_keeps_the_contract():
-    assert {type(sampler).__name__ for sampler in EVERY} == set(samplers.__all__) - {"Sampler"}
+    assert {type(sampler).__name__ for sampler in EVERY} == set(samplers.__all__) - {"Sampler"}, (
+        "add it to ALL_RUN, WITH_GRADIENT or NO_GRADIENT"
+    )
 
 
 @pytest.mark.parametrize("sampler", EVERY, ids=str)
