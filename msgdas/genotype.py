@@ -10,7 +10,7 @@ from typing import Any
 
 from msgdas.errors import InputError
 
-__all__ = ["Cell", "Genotype", "register_text"]
+__all__ = ["Cell", "Genotype", "choices_text", "register_text"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Genotype:
         """The text that its space has registered (`register_text`); without one, ``choice=kept, …``."""
         if self.space in _TEXTS:
             return _TEXTS[self.space](self)
-        return ", ".join(f"{name}={'+'.join(kept)}" for name, kept in self.choices)
+        return choices_text(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -153,6 +153,11 @@ class Genotype:
             raise InputError(f"genotype {str(path)!r} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # InputError is a ValueError
             raise InputError(f"genotype {str(path)!r} is damaged: {error}") from None
+
+
+def choices_text(genotype: Genotype) -> str:
+    """``choice=kept, choice=kept+kept``."""
+    return ", ".join(f"{name}={'+'.join(kept)}" for name, kept in genotype.choices)
 
 
 def _cells(given: object) -> dict[str, Cell]:

@@ -93,9 +93,11 @@ def test_every_method_has_a_page_and_a_command():
     searched = {"msgdas"}  # docs/how-it-works.md
     for page in METHOD_PAGES:
         searched |= {parsed(words).params["method"] for words in commands(page) if words[0] == "search"}
-    assert searched == set(METHODS)
+    assert searched == set(METHODS), "write docs/methods/NAME.md with a msgdas search command; see CONTRIBUTING.md"
     index = (ROOT / "docs/methods/index.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE)) == set(METHODS)
+    assert set(re.findall(r"^\| \[`([\w-]+)`\]", index, re.MULTILINE)) == set(METHODS), (
+        "give each method a row in docs/methods/index.md"
+    )
 
 
 def test_every_page_is_in_the_navigation():

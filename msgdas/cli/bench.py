@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from msgdas.jobs.settings import (
     options,
 )
 from msgdas.report.terminal import CountView
+from msgdas.search import Method as SearchMethod
 from msgdas.spaces import find_space
 
 __all__ = ["bench", "speed"]
 
 EXIT_GROWN = 1
 SIZES = ("space", "channels", "cells", "image_size", "batch_size", "seed", "device", "threads", "native")
-OF_A_STEP = ("drop", "drop_in_alpha_steps", "alpha_lr", "weight_lr")  # of the options of every method
 
 
 @click.command("speed", cls=Command)
@@ -100,11 +101,21 @@ def speed(
 def _measured(spec: Spec) -> Method:
     """What a text of ``--methods`` means for a step."""
     meant = search_settings(spec.arguments())
-    of_a_step = {one.name for one in options(SearchSettings) if one.group in (Group.METHOD, Group.EXECUTION)}
     for name, _ in spec.options:
-        if name not in of_a_step and name not in OF_A_STEP:
+        if name not in _of_a_step():
             raise InputError(f"--methods {spec.text!r}: {dashed(name)} does not change a step: leave it out")
     return Method(spec.text, spec.method, {name: getattr(meant, name) for name, _ in spec.options})
+
+
+def _of_a_step() -> set[str]:
+    """The options that change a step: those of some methods, of the execution, and numbers that a `Method` has."""
+    of_method = {f.name for f in fields(SearchMethod)}
+    return {
+        one.name
+        for one in options(SearchSettings)
+        if one.group in (Group.METHOD, Group.EXECUTION)
+        or (one.group is Group.EVERY_METHOD and one.name in of_method and one.type is not str)
+    }
 
 
 class _Bench(Command):

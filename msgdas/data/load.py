@@ -18,19 +18,18 @@ from msgdas.data.ahead import available_cpus
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files, empty_folders, list_files, split_files
 from msgdas.data.images import AnyImages, DataSet, Images
-from msgdas.data.named import ARRAYS, IMAGENET, default_folder, read_arrays, read_imagenet
+from msgdas.data.named import IMAGENET, NAMED, NAMES, default_folder, read_imagenet, read_named
 from msgdas.data.read import Reading, memory_limit, read
 from msgdas.data.split import FRACTIONS, hold_out
 from msgdas.data.statistics import mean_and_std
 from msgdas.errors import InputError
 
-__all__ = ["NAMES", "load_data"]
+__all__ = ["load_data"]
 
-NAMES = ("digits", *ARRAYS, IMAGENET)
 BAD_IMAGE = ("skip", "stop")
 IMAGENET_SIZE = 224  # pixels
 MOST_WORKERS = 8  # by default
-NAMED = 3  # classes or folders named in a warning
+LISTED = 3  # classes or folders named in a warning
 
 
 def load_data(
@@ -49,10 +48,10 @@ def load_data(
     """Load a data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
     Args:
-        spec: ``"digits"`` (1,797 grey 8 × 8 images, offline); ``"cifar10"``, ``"cifar100"``, ``"svhn"``,
-            ``"fashion-mnist"`` or ``"imagenet"``, from their official files; or a folder with ``train/``, ``val/``
-            (``validation/``, ``valid/``) and ``test/``, a folder per class in each, or with class folders only. Missing
-            parts are split off train; the named sets have no val part.
+        spec: a name that ``msgdas search --help`` lists, such as ``"digits"`` (1,797 grey 8 × 8 images, offline) or
+            ``"cifar10"`` (from its official files); or a folder with ``train/``, ``val/`` (``validation/``, ``valid/``)
+            and ``test/``, a folder per class in each, or with class folders only. Missing parts are split off train;
+            the named sets have no val part.
         data_dir: where the official files are, torchvision's ``root``; default: the environment variable
             ``MSGDAS_DATA``, else the user's cache folder (``~/.cache/msgdas`` on Linux).
         download: fetch missing official files (not imagenet's).
@@ -76,10 +75,8 @@ def load_data(
         workers=min(available_cpus(), MOST_WORKERS) if workers is None else workers,
     )
     root = Path(data_dir or default_folder()).expanduser()
-    if spec == "digits":
-        loaded = _digits(fractions, split_seed, how)
-    elif spec in ARRAYS:
-        loaded = _arrays(str(spec), root, download, val_fraction, split_seed, how)
+    if spec in NAMED:
+        loaded = _named(str(spec), root, download, fractions, split_seed, how)
     elif spec == IMAGENET:
         loaded = _imagenet(root, download, val_fraction, split_seed, how)
     else:
@@ -97,23 +94,13 @@ class _Loaded(NamedTuple):
     augment: Augment
 
 
-def _digits(fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
-    from sklearn.datasets import load_digits  # lazy: it takes a second
-
-    bunch = load_digits()
-    grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
-    images, classes = Images(grey, torch.from_numpy(bunch.target).long()), tuple("0123456789")
-    parts = {part: images.take(index) for part, index in hold_out(images.labels, classes, fractions, seed).items()}
-    return _Loaded("digits", classes, _resized(parts, how), Augment(crop=1))
-
-
-def _arrays(name: str, root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
-    classes, parts = read_arrays(name, root, download=download)
-    index = hold_out(parts["train"].labels, classes, {"val": val_fraction}, seed)
+def _named(name: str, root: Path, download: bool, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
+    classes, parts = read_named(name, root, download=download)
+    missing = {part: fraction for part, fraction in fractions.items() if part not in parts}
+    index = hold_out(parts["train"].labels, classes, missing, seed)
     parts |= {part: parts["train"].take(chosen) for part, chosen in index.items()}
-    size, augment = ARRAYS[name].size, ARRAYS[name].augment
-    crop = max(1, round(augment.crop * (how.image_size or size) / size))
-    return _Loaded(name, classes, _resized(parts, how), Augment(crop, augment.flip))
+    resized = _resized(parts, how)
+    return _Loaded(name, classes, resized, NAMED[name].augment(resized["train"].size))
 
 
 def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
@@ -203,8 +190,8 @@ def _warn_missing(loaded: _Loaded) -> None:
 
 def _some(noun: str, names: Sequence[str]) -> str:
     """``class 'a'``; ``class 'a', 'b', 'c' and 2 more``."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{noun} {', '.join(map(repr, names[:NAMED]))}{more}"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{noun} {', '.join(map(repr, names[:LISTED]))}{more}"
 
 
 def _warn(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Data sets by name, read from their official files by torchvision."""
+"""Data sets by name: a function that reads each, and a row in `NAMED`."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from msgdas.data.folder import Files
 from msgdas.data.images import Images
 from msgdas.errors import InputError
 
-__all__ = ["ARRAYS", "IMAGENET", "Named", "default_folder", "read_arrays", "read_imagenet"]
+__all__ = ["IMAGENET", "NAMED", "NAMES", "Named", "default_folder", "read_imagenet", "read_named"]
 
 # What torchvision raises for missing or damaged files and failed downloads
 FAILURES = (RuntimeError, OSError, ValueError, LookupError, AssertionError)
-Part = tuple[Images, tuple[str, ...]]
+DIGITS = tuple("0123456789")
+Read = tuple[tuple[str, ...], dict[str, Images]]
 
 
 class Named(NamedTuple):
     """A data set that fits in memory.
 
     Attributes:
-        read: (folder, train part?, download?) → images and class names.
-        size: side of its images in pixels.
-        augment: augmentation of images of that size.
+        read: (folder, download?) → class names; the parts ``"train"`` and, where official, ``"val"`` and ``"test"``.
+            Missing parts are split off train.
+        augment: side of the images in pixels → their augmentation.
     """
 
-    read: Callable[[Path, bool, bool], Part]
-    size: int
-    augment: Augment
+    read: Callable[[Path, bool], Read]
+    augment: Callable[[int], Augment]
 
 
 def default_folder() -> Path:
@@ -47,16 +47,14 @@ def default_folder() -> Path:
     return earlier if earlier.is_dir() else platformdirs.user_cache_path("msgdas", appauthor=False)
 
 
-def read_arrays(name: str, folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Images]]:
-    """Class names, and the official train and test parts, of a data set in `ARRAYS`.
+def read_named(name: str, folder: Path, *, download: bool) -> Read:
+    """Class names and the official parts of a data set in `NAMED`.
 
     Raises:
         InputError: files are missing or damaged, or cannot be downloaded.
     """
-    read = ARRAYS[name].read
     try:
-        train, classes = read(folder, True, download)
-        test, _ = read(folder, False, download)
+        return NAMED[name].read(folder, download)
     except FAILURES as error:
         if download:
             reason = str(error).partition("\n")[0]
@@ -66,7 +64,6 @@ def read_arrays(name: str, folder: Path, *, download: bool) -> tuple[tuple[str, 
         raise InputError(
             f"{name} is missing or damaged in {str(folder)!r}: give --data-dir DIR with it, or --download"
         ) from None
-    return classes, {"train": train, "test": test}
 
 
 def read_imagenet(folder: Path, *, download: bool) -> tuple[tuple[str, ...], dict[str, Files]]:
@@ -108,32 +105,60 @@ def _distinct(names: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if counts[name] == 1 else f"{name} ({key})" for name, key in zip(names, keys))
 
 
-def _cifar(name: str) -> Callable[[Path, bool, bool], Part]:
-    def read(folder: Path, train: bool, download: bool) -> Part:
-        data = getattr(_datasets(), name)(folder, train=train, download=download)
-        return Images(_pixels(data.data.transpose(0, 3, 1, 2)), torch.tensor(data.targets)), tuple(data.classes)
+def _official(part: Callable[[Path, bool, bool], tuple[Images, tuple[str, ...]]]) -> Callable[[Path, bool], Read]:
+    """A reader from ``part``: (folder, train part?, download?) → images and class names."""
+
+    def read(folder: Path, download: bool) -> Read:
+        train, classes = part(folder, True, download)
+        return classes, {"train": train, "test": part(folder, False, download)[0]}
 
     return read
 
 
-def _svhn(folder: Path, train: bool, download: bool) -> Part:
+def _cifar(name: str) -> Callable[[Path, bool], Read]:
+    def part(folder: Path, train: bool, download: bool) -> tuple[Images, tuple[str, ...]]:
+        data = getattr(_datasets(), name)(folder, train=train, download=download)
+        return Images(_pixels(data.data.transpose(0, 3, 1, 2)), torch.tensor(data.targets)), tuple(data.classes)
+
+    return _official(part)
+
+
+@_official
+def _svhn(folder: Path, train: bool, download: bool) -> tuple[Images, tuple[str, ...]]:
     data = _datasets().SVHN(folder, split="train" if train else "test", download=download)
-    return Images(_pixels(data.data), torch.from_numpy(data.labels)), tuple("0123456789")
+    return Images(_pixels(data.data), torch.from_numpy(data.labels)), DIGITS
 
 
-def _fashion_mnist(folder: Path, train: bool, download: bool) -> Part:
+@_official
+def _fashion_mnist(folder: Path, train: bool, download: bool) -> tuple[Images, tuple[str, ...]]:
     data = _datasets().FashionMNIST(folder, train=train, download=download)
     return Images(data.data[:, None], data.targets.long()), tuple(data.classes)
+
+
+def _digits(folder: Path, download: bool) -> Read:
+    """1,797 grey images, installed with scikit-learn."""
+    from sklearn.datasets import load_digits  # lazy: it takes a second
+
+    bunch = load_digits()
+    grey = (torch.from_numpy(bunch.images)[:, None] * (255 / 16)).round().to(torch.uint8)
+    return DIGITS, {"train": Images(grey, torch.from_numpy(bunch.target).long())}
 
 
 def _pixels(array: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-ARRAYS = {
-    "cifar10": Named(_cifar("CIFAR10"), 32, Augment(crop=4, flip=True)),
-    "cifar100": Named(_cifar("CIFAR100"), 32, Augment(crop=4, flip=True)),
-    "svhn": Named(_svhn, 32, Augment(crop=4)),
-    "fashion-mnist": Named(_fashion_mnist, 28, Augment(crop=4, flip=True)),
+def _shifts(pixels: int, *, of: int, flip: bool = False) -> Callable[[int], Augment]:
+    """Random crops shifted by up to so many ``pixels`` for images of side ``of``, in proportion for others."""
+    return lambda size: Augment(max(1, round(pixels * size / of)), flip)
+
+
+NAMED = {
+    "digits": Named(_digits, lambda size: Augment(crop=1)),
+    "cifar10": Named(_cifar("CIFAR10"), _shifts(4, of=32, flip=True)),
+    "cifar100": Named(_cifar("CIFAR100"), _shifts(4, of=32, flip=True)),
+    "svhn": Named(_svhn, _shifts(4, of=32)),
+    "fashion-mnist": Named(_fashion_mnist, _shifts(4, of=28, flip=True)),
 }
 IMAGENET = "imagenet"
+NAMES = (*NAMED, IMAGENET)

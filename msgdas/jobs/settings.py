@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from msgdas.data.named import NAMES
 from msgdas.errors import InputError
 from msgdas.methods import GRADIENTS, METHODS
 from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
@@ -45,7 +46,7 @@ __all__ = [
     "own_options",
 ]
 
-DATA_HELP = "digits, cifar10, cifar100, svhn, fashion-mnist, imagenet, or a folder of images"
+DATA_HELP = f"{', '.join(NAMES)}, or a folder of images"
 REQUIRED = "required"
 ASSIGNMENTS = ("rank", "shuffle")
 MOST = 1_000_000  # of whatever is counted: no sensible setting comes near, and a typing error is refused

@@ -11,9 +11,10 @@ from typing import Any
 from torch import nn
 
 from msgdas.errors import InputError
-from msgdas.genotype import Genotype, register_text
+from msgdas.genotype import Genotype, choices_text, register_text
 from msgdas.spaces import darts, mbconv, mbconv_macro, nasbench201, robust_darts
 from msgdas.spaces.cell_graph import CellGraph
+from msgdas.spaces.plain import from_string, network_of, supernet_of
 
 __all__ = ["SPACES", "Space", "find_space"]
 
@@ -27,6 +28,7 @@ class Space:
         network: ``(genotype, channels, cells, classes, in_channels, image_size) ->`` the evaluation network.
         search_size: default ``channels`` and ``cells`` of the super-net.
         network_size: ``(image_size, genotype) ->`` the same of the evaluation network; without a genotype, of most.
+        graphs: the genotype's cells, to draw; empty if there is nothing to draw.
         cells: what ``cells`` counts.
         forms: what ``network`` takes as ``form``, if anything.
         auxiliary: whether ``network`` takes ``auxiliary=True``, for a network with an auxiliary head.
@@ -51,6 +53,28 @@ def _of_module(name: str, about: str, module: ModuleType, **rest: Any) -> Space:
     names = ("supernet", "network", "to_string", "from_string", "graphs", "network_size")
     functions = {function: getattr(module, function) for function in names if function not in rest}
     return Space(name, about, **(functions | rest))
+
+
+def _of_supernet(
+    name: str, about: str, supernet: Callable[..., nn.Module], search_size: Mapping[str, int], cells: str
+) -> Space:
+    """A space whose networks are its super-nets with the choices decided. Its genotypes have no form of their own.
+
+    The names of its choices must not depend on the sizes: the found network may have others.
+    """
+    supernet = supernet_of(name, supernet)
+    return Space(
+        name,
+        about,
+        supernet,
+        network=network_of(supernet),
+        to_string=choices_text,
+        from_string=partial(from_string, name),
+        graphs=lambda genotype: [],
+        search_size=search_size,
+        network_size=lambda image_size, genotype=None: dict(search_size),
+        cells=cells,
+    )
 
 
 def _of_darts(name: str, about: str) -> Space:

@@ -16,6 +16,7 @@ from torchvision import datasets
 
 from msgdas import InputError, load_data
 from msgdas.data import Augment
+from msgdas.data.named import NAMES
 
 TRAIN, TEST = 200, 40  # images
 RNG = np.random.default_rng(0)
@@ -103,6 +104,24 @@ CASES = {
     "svhn": (svhn, Augment(crop=4), list("0123456789")),
     "fashion-mnist": (fashion_mnist, Augment(crop=4, flip=True), list(datasets.FashionMNIST.classes)),
 }
+
+
+OFFLINE = {"digits": (1797, 10)}  # name → images, classes
+
+
+def test_every_name_has_a_test():
+    assert {*CASES, *OFFLINE, "imagenet"} == set(NAMES), "add it to CASES or OFFLINE"
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_offline(name, tmp_path):
+    data = load_data(name, data_dir=tmp_path)
+    parts = (data.train, data.val, data.test)
+    assert (sum(map(len, parts)), data.num_classes) == OFFLINE[name]
+    for part in parts:
+        assert (part.pixels.dtype, part.labels.dtype) == (torch.uint8, torch.int64)
+        assert set(part.labels.tolist()) == set(range(data.num_classes))
+    assert load_data(name, image_size=16).image_size == 16
 
 
 def keyed(pixels, labels):
