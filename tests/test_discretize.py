@@ -120,7 +120,7 @@ def test_modules_in_unusual_places_are_replaced_too(nested):
     ("kept", "line"),
     [
         ({}, r"does not decide choice 'c'"),
-        ({"c": "z"}, r"'c' has no candidate 'z': it has a, b"),
+        ({"c": "z"}, r"'c' has no candidate 'z': use a, b"),
         ({"c": ("a", "b")}, r"'c' must keep one operation, the genotype keeps 2"),
     ],
 )

@@ -18,8 +18,8 @@ class BinaryGates:
     """One sub-graph: two candidates per choice, one of which runs (Cai et al. 2019, arXiv:1812.00332, section 3.2.1).
 
     Draw the pair without replacement with probabilities ``softmax(a)``, then one of the two with
-    ``p = softmax((a_i, a_j))``. The gates are ``hard + (p − p.detach())``. The other of the pair is probed: its gradient
-    needs only its output, so it runs in backward, without grad, and only one path stores activations.
+    ``p = softmax((a_i, a_j))``. The gates are ``hard + (p − p.detach())``. The other of the pair is probed: its
+    gradient needs only its output, so it runs in backward, without grad, and only one path stores activations.
     """
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:

@@ -19,8 +19,8 @@ class Topology:
     """K independent sub-graphs with the topology of the derived network (Wang et al. 2020, arXiv:2011.11233).
 
     At a searched `MixedInput`, run the ``keep`` incoming edges with the largest ``φ = log softmax(a) + g``
-    (Gumbel-Top2); at any other choice, the candidate with the largest φ. The gates are ``hard + (soft − soft.detach())``
-    with ``soft = softmax(φ / τ)`` (eq. 7).
+    (Gumbel-Top2); at any other choice, the candidate with the largest φ. The gates are
+    ``hard + (soft − soft.detach())`` with ``soft = softmax(φ / τ)`` (eq. 7).
 
     Args:
         k: number of sub-graphs, drawn independently. Their gradients are averaged.
