@@ -1,9 +1,9 @@
-"""A constraint of your own: one function ``alphas -> Tensor``, added to the loss of the alphas.
+"""Your own constraint: a function ``alphas -> Tensor`` that is added to the alphas' loss.
 
-Here a limit on the expected multiply-adds, which costs nothing as long as it is kept. It holds for the expectation over
-all candidates; what is derived, the likeliest ones, may lie below or above it.
+This one limits the expected multiply-adds and is 0 below the limit. The expectation covers all candidates; the derived
+network, made of the most probable ones, may cost less or more.
 
-python examples/own_constraint.py
+Run: python examples/own_constraint.py
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ def at_most(limit: float, macs: Mapping[str, Tensor], weight: float = 1.0) -> Pe
     """``weight · max(0, E[macs] / limit − 1)``, with ``E[macs] = Σ_choices Σ_i softmax(a)_i · macs_i``.
 
     Args:
-        limit: multiply-adds of all choices together.
-        macs: ``(O,)`` of each choice.
+        limit: multiply-adds of all choices in total.
+        macs: choice name → ``(O,)`` multiply-adds of its candidates.
     """
 
     def penalty(alphas: msgdas.Alphas) -> Tensor:
@@ -37,7 +37,7 @@ def at_most(limit: float, macs: Mapping[str, Tensor], weight: float = 1.0) -> Pe
 
 
 def network(channels: int = 8) -> nn.Module:
-    """``(B, 1, 8, 8) → (B, 10)`` with three convolutions of undecided width."""
+    """``(B, 1, 8, 8) → (B, 10)`` with three convolutions of undecided kernel size."""
     kernels = {f"conv_{k}x{k}": k for k in (1, 3, 5)}
     layers: list[nn.Module] = [nn.Conv2d(1, channels, 1, bias=False), nn.BatchNorm2d(channels)]
     for i in range(3):
@@ -47,7 +47,7 @@ def network(channels: int = 8) -> nn.Module:
 
 
 def search(limit: float | None) -> None:
-    """Search with or without the limit; print what is found, and its multiply-adds in thousands."""
+    """Search with or without a limit; print the genotype and its multiply-adds in thousands."""
     torch.manual_seed(0)
     net = network()
     macs = candidate_macs(net, in_channels=1, image_size=8)

@@ -1,6 +1,6 @@
-"""A network of your own, searched with MSG-DAS: put `MixedOp` where you are undecided and leave `forward` as it is.
+"""Your own network, searched with MSG-DAS: put a `MixedOp` wherever you are undecided and keep `forward` as it is.
 
-python examples/own_model.py
+Run: python examples/own_model.py
 """
 
 import torch
@@ -11,7 +11,7 @@ from msgdas.ops import DropBlockIdentity
 
 
 def conv(channels: int, kernel: int, dilation: int = 1) -> nn.Module:
-    """Convolution, normalisation, ReLU (not in place: a candidate must not change its input)."""
+    """Convolution, normalisation, ReLU (not in place, because a candidate must not change its input)."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(channels, channels, kernel, padding=padding, dilation=dilation, bias=False),
@@ -21,7 +21,7 @@ def conv(channels: int, kernel: int, dilation: int = 1) -> nn.Module:
 
 
 class SmallNet(nn.Module):
-    """``(B, 1, 8, 8) → (B, 10)`` with two open decisions."""
+    """``(B, 1, 8, 8) → (B, 10)`` with two choices."""
 
     def __init__(self, channels: int = 12) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ def main() -> None:
     genotype = msgdas.fit(search, data, epochs=8)
     print(f"found: {genotype}")
 
-    plain = msgdas.discretize(net, genotype)  # the found network with its searched weights; no choice is left in it
+    plain = msgdas.discretize(net, genotype)  # the found network with the super-net's weights; it contains no choices
     before, after = (sum(p.numel() for p in module.parameters()) for module in (net, plain))
     print(f"parameters: {before:,} in the super-net, {after:,} in the found network")
 
-    result = msgdas.retrain(plain, data, msgdas.Recipe(epochs=3))  # goes on from the searched weights
+    result = msgdas.retrain(plain, data, msgdas.Recipe(epochs=3))  # continues from these weights
     print(f"test accuracy: {result['test_accuracy']:.3f}")
 
 

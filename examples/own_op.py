@@ -1,8 +1,8 @@
-"""An operation of your own as a candidate next to the library's: one factory that returns a module.
+"""Your own operation as a candidate beside the library's: one factory that returns a module.
 
-Searched on images whose class only the new operation sees at once, so that the answer is known.
+The answer is known: only the new operation can tell the classes of these images apart in one layer.
 
-python examples/own_op.py
+Run: python examples/own_op.py
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from msgdas.ops import relu_conv_bn, sep_conv
 
 
 class MirrorProduct(nn.Module):
-    """Each pixel times its mirror image's, ``(B, C, H, W) → (B, C, H, W)``; the input is not changed in place."""
+    """Each pixel times its mirror image's, ``(B, C, H, W) → (B, C, H, W)``; does not change its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * x.flip(-1)
 
 
 def mirror(channels: int) -> nn.Module:
-    """The factory: all that a new operation is. Its output has the shape that the other candidates' has."""
+    """The factory, which is all a new operation needs. Its output has the same shape as the other candidates'."""
     return nn.Sequential(MirrorProduct(), nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
 
 def network(channels: int = 8) -> nn.Module:
-    """``(B, 1, 8, 8) → (B, 2)`` with one open decision."""
+    """``(B, 1, 8, 8) → (B, 2)`` with one choice."""
     candidates = {
         "skip_connect": nn.Identity(),
         "conv_3x3": relu_conv_bn(channels, channels, 3),
@@ -44,7 +44,7 @@ def network(channels: int = 8) -> nn.Module:
 
 
 def batches(seed: int, size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless noise images that are their own mirror image (class 1) or its negative (class 0)."""
+    """Yield noise images that equal their mirror image (class 1) or its negative (class 0), without end."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         noise = torch.randn(size, 1, 8, 8, generator=generator)

@@ -1,8 +1,8 @@
-"""A sampler of your own: one callable from architecture parameters to sub-graphs.
+"""Your own sampler: a callable from architecture parameters to sub-graphs.
 
-Searched on the toy space, where one candidate of every choice generated the data, so that the answer is known.
+The answer is known: in the toy space, one candidate of every choice generates the data.
 
-python examples/own_sampler.py
+Run: python examples/own_sampler.py
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from msgdas.spaces import toy
 
 @dataclass(frozen=True)
 class EpsilonGreedy:
-    """One path: at each choice the likeliest candidate, with probability ``epsilon`` any candidate instead.
+    """One path: at each choice the most probable candidate or, with probability ``epsilon``, a random one.
 
-    All randomness comes from ``generator``, nothing is remembered between calls. ``tau`` is not needed here.
+    All randomness comes from ``generator``, and no state is kept between calls. ``tau`` is not used.
     """
 
     epsilon: float = 0.3
@@ -30,7 +30,7 @@ class EpsilonGreedy:
         random_C = (where_C * torch.tensor(alphas.sizes)).long()
         picks_C = torch.where(explore_C < self.epsilon, random_C, soft_CO.argmax(-1).cpu())
         hard_CO = F.one_hot(picks_C, soft_CO.shape[-1]).to(soft_CO)
-        gates_CO = hard_CO + (soft_CO - soft_CO.detach())  # forward exactly one-hot, backward the softmax
+        gates_CO = hard_CO + (soft_CO - soft_CO.detach())  # exactly one-hot in forward, the softmax in backward
         gates = {}
         for name, pick, gate in zip(alphas.names, picks_C.tolist(), gates_CO, strict=True):
             gates[name] = Gate((pick,), gate[: len(alphas.labels[name])])  # without the padding

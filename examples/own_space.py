@@ -1,6 +1,6 @@
-"""A search space of your own: one function from sizes to a module with choices. What is found is trained from scratch.
+"""Your own search space: a function from sizes to a module with choices. The found network is trained from scratch.
 
-python examples/own_space.py
+Run: python examples/own_space.py
 """
 
 import torch
@@ -11,7 +11,7 @@ from msgdas.ops import DropBlockIdentity, relu_conv_bn, sep_conv
 
 
 class Residual(nn.Module):
-    """``x + choice(x)``; where the choice keeps ``skip_connect`` the block does nothing, so depth is searched too."""
+    """``x + choice(x)``. With ``skip_connect``, a block only doubles its input, so depth is searched too."""
 
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class Residual(nn.Module):
 
 
 def supernet(channels: int = 8, stages: int = 2, blocks: int = 2, classes: int = 10, in_channels: int = 1) -> nn.Module:
-    """The space: ``(B, in_channels, H, W) → (B, classes)``, a decision for every block of every stage.
+    """The space: ``(B, in_channels, H, W) → (B, classes)`` with a choice in every block of every stage.
 
-    Blocks that should be the same in the found network get the same name.
+    Give blocks the same name to make them share their decision.
     """
     layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)]
     for stage in range(stages):
@@ -42,7 +42,7 @@ def supernet(channels: int = 8, stages: int = 2, blocks: int = 2, classes: int =
 
 
 def network(genotype: msgdas.Genotype, **sizes: int) -> nn.Module:
-    """A found network of any size with fresh weights: no choice is left in it."""
+    """A found network of any size, newly initialised, without choices."""
     return msgdas.discretize(supernet(**sizes), genotype)
 
 

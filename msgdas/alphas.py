@@ -1,4 +1,4 @@
-"""Architecture parameters, apart from the network."""
+"""Architecture parameters, kept outside the network."""
 
 from __future__ import annotations
 
@@ -15,18 +15,27 @@ __all__ = ["Alphas"]
 
 
 class Alphas(nn.Module):
-    """One float32 logit vector ``(O,)`` per searched choice *name*.
+    """Architecture parameters: one float32 logit vector ``(O,)`` per searched choice name.
 
     Attributes:
-        names: of the searched choices, in order.
-        sizes: how many candidates each of them has.
+        names: names of the searched choices, in order.
+        sizes: their numbers of candidates.
 
     Args:
         candidates: choice name → number of candidates, or their labels.
         init: standard deviation of the initial logits.
-        generator: of the initial logits (CPU).
+        generator: CPU generator for the initial logits.
         fixed: labels of choices without logits (unsearched `MixedInput`), which a genotype may still decide.
-        keep: how many candidates of a choice the derived network keeps, where it is not one.
+        keep: number of candidates that the derived network keeps, for choices where it is not 1.
+
+    Raises:
+        InputError: there are no candidates, or a name contains ``"."``.
+
+    Example:
+        >>> alphas = Alphas({"first": ["skip", "conv"], "second": 3}, init=0.0)
+        >>> alphas.stack().detach()
+        tensor([[0., 0., -inf],
+                [0., 0., 0.]])
     """
 
     def __init__(
@@ -40,14 +49,16 @@ class Alphas(nn.Module):
     ) -> None:
         super().__init__()
         if not candidates:
-            raise InputError("the network has no choice to search: put a MixedOp with two or more candidates into it")
+            raise InputError("the network has no choice to search: add a MixedOp with two or more candidates")
         searched = {
             name: tuple(map(str, range(given))) if isinstance(given, int) else tuple(given)
             for name, given in candidates.items()
         }
         for name, labels in searched.items():
             if not labels or "." in name:
-                raise InputError(f"choice {name!r} with {len(labels)} candidates: it needs a name without '.' and one")
+                raise InputError(
+                    f"choice {name!r} with {len(labels)} candidates: use a name without '.' and one candidate or more"
+                )
         self.labels: dict[str, tuple[str, ...]] = searched | {n: tuple(given) for n, given in (fixed or {}).items()}
         self.names: tuple[str, ...] = tuple(searched)
         self.sizes: tuple[int, ...] = tuple(map(len, searched.values()))
@@ -63,7 +74,7 @@ class Alphas(nn.Module):
 
     @classmethod
     def of(cls, net: nn.Module, *, init: float = 1e-3, generator: torch.Generator | None = None) -> Alphas:
-        """The architecture parameters of ``net``'s searched choices."""
+        """Architecture parameters for the searched choices of ``net``."""
         found = all_choices(net)
         searched = {name: same[0].labels for name, same in found.items() if same[0].searched}
         fixed = {name: same[0].labels for name, same in found.items() if not same[0].searched}
@@ -77,18 +88,18 @@ class Alphas(nn.Module):
         return len(self.names)
 
     def stack(self) -> Tensor:
-        """All logits as ``(C, O)``, O the largest number of candidates, padded with −inf."""
+        """All logits, ``(C, O)`` with O the largest number of candidates, padded with −inf."""
         logits = [self.logits[name] for name in self.names]
         if len(set(self.sizes)) == 1:
-            return torch.stack(logits)  # in a fifth of the time
+            return torch.stack(logits)  # five times faster than padding
         return pad_sequence(logits, batch_first=True, padding_value=-torch.inf)
 
     def probabilities(self) -> dict[str, Tensor]:
-        """``softmax(a)`` of each choice, ``(O,)``."""
+        """Choice name → ``softmax(a)``, ``(O,)``."""
         return {name: self.logits[name].softmax(-1) for name in self.names}
 
     def uniform(self) -> Alphas:
-        """A copy with all logits zero: what any sampler draws from during warm-up."""
+        """A copy with zero logits, from which samplers draw during warm-up."""
         flat = Alphas({n: self.labels[n] for n in self.names}, init=0.0, keep=self.keep)
         flat.labels = self.labels
         return flat.to(self.logits[self.names[0]])

@@ -1,4 +1,4 @@
-"""From architecture parameters to a genotype."""
+"""Derive a genotype from architecture parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,23 @@ Rule = Callable[[nn.Module, Alphas], Mapping[str, tuple[str, ...]]]
 
 
 def derive(net: nn.Module, alphas: Alphas, rule: Rule | None = None) -> Genotype:
-    """The discrete architecture that ``alphas`` stand for.
+    """Return the discrete architecture that ``alphas`` rank highest.
 
     Args:
-        rule: `argmax`, `top_edges`, or any function ``(net, alphas) -> {choice: kept labels}``;
-            default: the network's own ``rule`` attribute, else `argmax`. A network of cells turns the kept labels into
-            a genotype of cells by its method ``genotype``.
+        net: super-net. If it has a method ``genotype``, as networks of cells do, that turns the kept labels into the
+            genotype.
+        rule: `argmax`, `top_edges`, or any function ``(net, alphas) -> {choice: kept labels}``. Default: the attribute
+            ``rule`` of ``net``, else `argmax`.
+
+    Example:
+        >>> import torch
+        >>> from msgdas.spaces import toy
+        >>> net = toy.ToyNet(choices=2)
+        >>> alphas = Alphas.of(net, init=0.0)
+        >>> with torch.no_grad():
+        ...     alphas["part/0"][1], alphas["part/1"][3] = 1.0, 1.0
+        >>> print(derive(net, alphas))
+        part/0=identity, part/1=sine
     """
     rule = rule or getattr(net, "rule", None) or argmax
     kept = {name: tuple(labels) for name, labels in rule(net, alphas).items()}
@@ -32,8 +43,8 @@ def derive(net: nn.Module, alphas: Alphas, rule: Rule | None = None) -> Genotype
 
 
 def argmax(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
-    """The most likely candidate of every choice (NAS-Bench-201, MBConv), ``none`` included; a searched `MixedInput` its
-    ``keep`` most likely edges."""
+    """Keep the most probable candidate of every choice, ``none`` included (NAS-Bench-201, MBConv). A searched
+    `MixedInput` keeps its ``keep`` most probable edges."""
     kept = {}
     for name, (choice, *_) in all_choices(net).items():
         if choice.searched:
@@ -43,11 +54,15 @@ def argmax(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
 
 
 def top_edges(net: nn.Module, alphas: Alphas) -> dict[str, tuple[str, ...]]:
-    """DARTS's rule (Liu et al. 2019, arXiv:1806.09055, section 2.4): on every edge the strongest operation but
-    ``none``;
-    into every node the ``keep`` edges whose strongest operation is most probable, in a softmax that includes ``none``.
-    A searched `MixedInput` weighs them: probability of the edge times that of its operation (PC-DARTS, Xu et al. 2020,
-    arXiv:1907.05737)."""
+    """DARTS's rule (Liu et al. 2019, arXiv:1806.09055, section 2.4).
+
+    Keep the most probable operation of every edge, ``none`` excluded, and at every node the ``keep`` incoming edges
+    whose kept operations are most probable. The softmax includes ``none``. At a searched `MixedInput`, an edge ranks by
+    its own probability times that of its operation (PC-DARTS, Xu et al. 2020, arXiv:1907.05737).
+
+    Raises:
+        InputError: an edge contains no `MixedOp`.
+    """
     probabilities = {name: p.tolist() for name, p in alphas.probabilities().items()}
     kept: dict[str, tuple[str, ...]] = {}
     for name, (choice, *_) in all_choices(net).items():
@@ -72,6 +87,6 @@ def _without_none(probabilities: list[float], labels: tuple[str, ...]) -> list[f
 
 
 def _strongest(strengths: list[float], labels: tuple[str, ...], number: int) -> tuple[str, ...]:
-    """The ``number`` strongest labels, in the order of the candidates."""
+    """The ``number`` strongest labels, in candidate order."""
     ranked = sorted(range(len(labels)), key=lambda i: -strengths[i])[:number]
     return tuple(labels[i] for i in sorted(ranked))

@@ -1,4 +1,4 @@
-"""From super-net and genotype to a plain network."""
+"""Turn a super-net and a genotype into a plain network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["KeptInputs", "discretize"]
 
 
 class KeptInputs(nn.Module):
-    """What is left of a `MixedInput`: the sum of its kept edges."""
+    """Sum of the kept edges; replaces a `MixedInput` in a derived network."""
 
     combine = staticmethod(combine)
 
@@ -31,31 +31,40 @@ class KeptInputs(nn.Module):
 
 
 def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
-    """A copy of ``net`` with every choice replaced by what ``genotype`` keeps, its weights included.
+    """Return a copy of ``net``, weights included, with every choice replaced by the candidate that ``genotype`` keeps.
 
-    The result has no `Choice` and no DropBlock left and computes, bit for bit, what ``net`` computes on that sub-graph.
+    The copy contains no `Choice` and no DropBlock. Its output equals, bit for bit, that of ``net`` on the same
+    sub-graph.
 
     Raises:
-        InputError: the genotype leaves a choice open or keeps a candidate that the choice has not, or the choices of
-            ``net`` see a part of the channels.
+        InputError: the genotype leaves a choice undecided or names a choice or candidate that ``net`` lacks, or ``net``
+            uses `PartialChannels`.
+
+    Example:
+        >>> from msgdas.spaces import toy
+        >>> net = toy.ToyNet(choices=1)
+        >>> discretize(net, Genotype("toy", {"part/0": "sine"})).mixed[0].label
+        'sine'
     """
     if isinstance(net, Choice):
         return discretize(nn.Sequential(net), genotype)[0]  # type: ignore[index]
     if any(isinstance(module, PartialChannels) for module in net.modules()):
         raise InputError(
-            "a super-net with PartialChannels has no derived network in it: its operations are narrower than the "
-            "found network's; build that with space.network(genotype)"
+            "a super-net with PartialChannels cannot be discretized: its operations are narrower than those of the "
+            "derived network; build that with space.network(genotype)"
         )
     kept = genotype.decisions()
     for name in kept.keys() - all_choices(net).keys():
-        raise InputError(f"the genotype decides {name!r}, which is no choice of this network")
+        raise InputError(f"the genotype decides {name!r}, which is not a choice of this network")
     net = copy.deepcopy(net)
     _replace(net, kept)
     return net
 
 
 def _replace(module: nn.Module, kept: dict[str, tuple[str, ...]]) -> None:
-    for name, child in [(n, m) for n, m in module._modules.items() if m is not None]:  # named_children skips twins
+    for name, child in [
+        (n, m) for n, m in module._modules.items() if m is not None
+    ]:  # named_children skips a module it has seen
         while isinstance(child, Choice):  # a candidate may be a choice itself
             child = _keep(child, kept)
             setattr(module, name, child)
@@ -74,10 +83,10 @@ def _keep(choice: Choice, kept: dict[str, tuple[str, ...]]) -> nn.Module:
         raise InputError(f"the genotype does not decide choice {choice.name!r} of this network")
     for label in labels:
         if label not in choice.labels:
-            raise InputError(f"choice {choice.name!r} has no candidate {label!r}: it has {', '.join(choice.labels)}")
+            raise InputError(f"choice {choice.name!r} has no candidate {label!r}: use {', '.join(choice.labels)}")
     index = sorted(choice.labels.index(label) for label in labels)
     if isinstance(choice, MixedInput):
         return KeptInputs([choice.candidates[i] for i in index], index)
     if len(index) != 1:
-        raise InputError(f"choice {choice.name!r} must keep one operation, the genotype keeps {len(index)}")
+        raise InputError(f"choice {choice.name!r} must keep one operation; the genotype keeps {len(index)}")
     return choice.candidates[index[0]]

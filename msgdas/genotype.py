@@ -15,13 +15,16 @@ __all__ = ["Cell", "Genotype", "choices_text", "register_text"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the NASNet family (Zoph et al. 2018, arXiv:1707.07012): nodes that sum operations on earlier states.
+    """A cell of the NASNet family (Zoph et al. 2018, arXiv:1707.07012). Its nodes sum operations on earlier states.
 
-    States 0 and 1 are the outputs of the two cells before; node ``i`` of ``nodes`` is state ``2 + i``.
+    States 0 and 1 are the outputs of the two preceding cells; node ``i`` of ``nodes`` is state ``2 + i``.
 
     Attributes:
-        nodes: per node its ``(operation, input state)`` in order. An input may be used twice.
-        concat: the states whose concatenation is the cell's output.
+        nodes: ``((operation, input state), …)`` per node, in order. An input may occur twice.
+        concat: states that are concatenated into the cell's output.
+
+    Raises:
+        InputError: a node takes a state that is not earlier, or none; or ``concat`` is empty or names an unknown state.
     """
 
     nodes: tuple[tuple[tuple[str, int], ...], ...]
@@ -31,28 +34,37 @@ class Cell:
         for state, node in enumerate(self.nodes, 2):
             if not node or any(not 0 <= source < state for _, source in node):
                 raise InputError(
-                    f"state {state} of a cell takes {list(node)}: use inputs 0 to {state - 1}, one or more"
+                    f"state {state} of a cell takes {list(node)}: use one or more inputs from 0 to {state - 1}"
                 )
         if not self.concat or not set(self.concat) <= set(range(2 + len(self.nodes))):
-            raise InputError(f"a cell's concat {list(self.concat)}: use states 0 to {1 + len(self.nodes)}, one or more")
+            raise InputError(
+                f"a cell's concat {list(self.concat)}: use one or more states from 0 to {1 + len(self.nodes)}"
+            )
 
 
 _TEXTS: dict[str, Callable[[Genotype], str]] = {}
 
 
 def register_text(space: str, to_string: Callable[[Genotype], str]) -> None:
-    """Let genotypes of ``space`` print as ``to_string`` writes them."""
+    """Print genotypes of ``space`` with ``to_string``."""
     _TEXTS[space] = to_string
 
 
 @dataclass(frozen=True, init=False)
 class Genotype:
-    """What a search found, and the space it belongs to. Hashable.
+    """The architecture that a search found, and its space. Hashable.
 
     Attributes:
-        space: name of the space, ``"custom"`` for a network of your own.
+        space: name of the space; ``"custom"`` for your own network.
         choices: ``((choice name, (kept label, …)), …)``, sorted by name.
-        cells: ``((cell name, Cell), …)``, sorted by name, in a space of cells; then ``choices`` is empty.
+        cells: ``((cell name, Cell), …)``, sorted by name. Only in spaces of cells, where ``choices`` is empty.
+
+    Example:
+        >>> genotype = Genotype("custom", {"first": "conv", "second": "skip"})
+        >>> print(genotype)
+        first=conv, second=skip
+        >>> genotype["first"]
+        ('conv',)
     """
 
     space: str
@@ -75,10 +87,10 @@ class Genotype:
         return dict(self.choices)[name]
 
     def cell(self, name: str) -> Cell:
-        """The cell of that name.
+        """The cell called ``name``.
 
         Raises:
-            InputError: there is none.
+            InputError: there is no such cell.
         """
         found = dict(self.cells).get(name)
         if found is None:
@@ -86,47 +98,47 @@ class Genotype:
         return found
 
     def decisions(self) -> dict[str, tuple[str, ...]]:
-        """Which labels each choice of a super-net keeps; for a cell ``c``, those of its nodes ``c/2``, … and of the
-        edges ``c/0-2``, … that they keep.
+        """Choice name → kept labels. A cell ``c`` decides its nodes ``c/2``, … and the kept edges ``c/0-2``, ….
 
         Raises:
-            InputError: a node uses an input twice, which no super-net of choices has.
+            InputError: a node uses an input twice, which no super-net can represent.
         """
         kept = dict(self.choices)
         for name, cell in self.cells:
             for state, node in enumerate(cell.nodes, 2):
                 sources = tuple(str(source) for _, source in node)
                 if len(set(sources)) < len(sources):
-                    raise InputError(f"state {state} of cell {name!r} uses an input twice: no super-net contains it")
+                    raise InputError(
+                        f"state {state} of cell {name!r} uses an input twice: no super-net can represent it"
+                    )
                 kept[f"{name}/{state}"] = sources
                 kept |= {f"{name}/{source}-{state}": (operation,) for operation, source in node}
         return kept
 
     def share(self, label: str) -> float:
-        """The fraction of the choices, or of the cells' edges, that keep ``label`` (``"skip_connect"``: the skip
-        share)."""
+        """Fraction of the choices, or of the cells' edges, that keep ``label`` (``"skip_connect"``: the skip share)."""
         edges = [(operation,) for _, cell in self.cells for node in cell.nodes for operation, _ in node]
         kept = [labels for _, labels in self.choices] + edges
         return sum(label in labels for labels in kept) / max(1, len(kept))
 
     def __str__(self) -> str:
-        """The text that its space has registered (`register_text`); without one, ``choice=kept, …``."""
+        """The text form of its space (`register_text`), else ``choice=kept, …``."""
         if self.space in _TEXTS:
             return _TEXTS[self.space](self)
         return choices_text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The genotype as JSON values."""
         if self.cells:
             return {"space": self.space, "cells": {name: asdict(cell) for name, cell in self.cells}}
         return {"space": self.space, "choices": {name: list(kept) for name, kept in self.choices}}
 
     @classmethod
     def from_dict(cls, given: object) -> Genotype:
-        """The reverse of `to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
-            InputError: not of that form.
+            InputError: ``given`` does not have that form.
         """
         if not isinstance(given, dict) or not isinstance(given.get("space"), str):
             raise InputError('not a genotype: expected an object with "space" and "choices" or "cells"')
@@ -142,10 +154,10 @@ class Genotype:
 
     @classmethod
     def read(cls, path: str | Path) -> Genotype:
-        """From a JSON file.
+        """Read a genotype from a JSON file.
 
         Raises:
-            InputError: missing, damaged, or not a genotype; the line names the file.
+            InputError: the file is missing, damaged, or not a genotype. The message names the file.
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))

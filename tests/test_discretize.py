@@ -120,8 +120,8 @@ def test_modules_in_unusual_places_are_replaced_too(nested):
     ("kept", "line"),
     [
         ({}, r"does not decide choice 'c'"),
-        ({"c": "z"}, r"'c' has no candidate 'z': it has a, b"),
-        ({"c": ("a", "b")}, r"'c' must keep one operation, the genotype keeps 2"),
+        ({"c": "z"}, r"'c' has no candidate 'z': use a, b"),
+        ({"c": ("a", "b")}, r"'c' must keep one operation; the genotype keeps 2"),
     ],
 )
 def test_a_genotype_that_does_not_fit_names_the_choice(kept, line):

@@ -1,4 +1,4 @@
-"""What a network costs."""
+"""Parameters and multiply-adds of networks and candidates."""
 
 from msgdas.cost.candidates import candidate_macs
 from msgdas.cost.count import Cost, count

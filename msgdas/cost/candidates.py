@@ -1,4 +1,4 @@
-"""What each candidate of a super-net costs."""
+"""Multiply-adds of every candidate of a super-net."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ __all__ = ["candidate_macs"]
 
 
 def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -> dict[str, Tensor]:
-    """Multiply-adds of every candidate of every searched choice, for one image; those of choices that share a name
-    added up. What is decided by a choice inside a candidate is counted there and not in the candidate.
+    """Multiply-adds of every candidate of every searched choice, for one image.
+
+    Choices that share a name are summed. A searched choice inside a candidate counts for itself, not for the candidate.
 
     Returns:
         Choice name → ``(O,)`` float64.
     """
     with select(net, full(Alphas.of(net).to(next(net.parameters())))):
-        counts = count_flops(net, in_channels, image_size).get_flop_counts()
+        counts = count_flops(net, in_channels, image_size)
     names = {module: name for name, module in net.named_modules()}
 
     def flops(module: nn.Module) -> int:
-        return sum(counts.get(f"{type(net).__name__}.{names[module]}", {}).values())
+        return counts.get(f"{type(net).__name__}.{names[module]}", 0)
 
     costs = {}
     for name, same in choices(net).items():
@@ -38,7 +39,7 @@ def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -
 
 
 def _decided_inside(module: nn.Module, flops: Callable[[nn.Module], int]) -> int:
-    """What the outermost searched choices inside ``module`` cost in all."""
+    """Total FLOPs of the outermost searched choices inside ``module``."""
     if isinstance(module, Choice) and module.searched:
         return flops(module)
     return sum(_decided_inside(child, flops) for child in module.children())

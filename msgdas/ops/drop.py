@@ -1,4 +1,4 @@
-"""DropBlock on identities: what keeps skip connections from a free ride during the search."""
+"""DropBlock on identities, which keeps skip connections from dominating the search."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["DropBlockIdentity", "drop_block"]
 
 
 def drop_block(x: Tensor, p: float, block: int = 3) -> Tensor:
-    """DropBlock (Ghiasi et al. 2018, arXiv:1810.12890, alg. 1): zero square blocks, scale the rest to keep the mean.
+    """DropBlock (Ghiasi et al. 2018, arXiv:1810.12890, alg. 1): zero square blocks and scale the rest to keep the mean.
 
-    The channels of an image share one mask: on C channels it costs a C-th of independent masks, which on a CPU would
-    take a third of the whole search step.
+    The channels of an image share one mask. Independent masks would cost C times as much, on a CPU a third of the whole
+    search step.
 
     Args:
         x: ``(B, C, H, W)``.
-        p: expected share of the map that is dropped, blocks that overlap counted twice.
-        block: side of the blocks in pixels; the map's shorter side where that is less.
+        p: expected fraction of the feature map that is dropped, counting overlaps of blocks twice.
+        block: side of the blocks in pixels, at most the shorter side of the feature map.
     """
     height, width = x.shape[2:]
     block = min(block, height, width)
-    corners = height - block + 1, width - block + 1  # of blocks that lie in the map
+    corners = height - block + 1, width - block + 1  # positions where a whole block fits
     gamma = p * height * width / (block**2 * math.prod(corners))  # eq. 1
     chosen = x.new_empty(len(x), 1, *corners).bernoulli_(gamma)
     kept = 1 - F.max_pool2d(F.pad(chosen, [block - 1] * 4), block, stride=1)
@@ -31,13 +31,13 @@ def drop_block(x: Tensor, p: float, block: int = 3) -> Tensor:
 
 
 class DropBlockIdentity(nn.Module):
-    """The skip connection of MSG-DAS's search (Tan et al. 2021, arXiv:2107.04324): an identity under DropBlock.
+    """The skip connection of MSG-DAS's super-net: an identity with DropBlock (Tan et al. 2021, arXiv:2107.04324).
 
-    Only in training mode and only with ``p > 0`` does it drop anything; in evaluation, in probes and in derived
-    networks it is the identity and returns the very tensor it was given.
+    It drops only in training mode and with ``p > 0``. In evaluation, in probes and in derived networks it returns its
+    input tensor itself.
 
     Args:
-        p: expected share of the map that is dropped; a `Search` sets it at every weight step.
+        p: expected fraction of the feature map that is dropped. `Search` sets it in every weight step.
         block: side of the dropped squares in pixels.
     """
 

@@ -1,4 +1,4 @@
-"""Operations on a part of the channels (PC-DARTS)."""
+"""Partial channel connections (PC-DARTS)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["PartialChannels", "on_part"]
 
 
 class PartialChannels(nn.Module):
-    """Runs ``inner`` on the first ``1/parts`` of the channels; the others pass by (Xu et al. 2020, arXiv:1907.05737).
+    """Run ``inner`` on the first ``1/parts`` of the channels; the others bypass it (Xu et al. 2020, arXiv:1907.05737).
 
-    On an edge of stride 2 those are halved (upwards) by a 2 × 2 max pooling. Both are concatenated and the channels
+    With stride 2, a 2 × 2 max pooling halves the bypass, rounding up. The two parts are concatenated and the channels
     shuffled, so that the next such module sees some of each. ``(B, C, H, W) → (B, C, ⌈H/stride⌉, ⌈W/stride⌉)``.
 
     Args:
-        inner: keeps its ``C / parts`` channels; a `MixedOp`, for instance.
+        inner: module with ``C / parts`` input and output channels, such as a `MixedOp`.
     """
 
     def __init__(self, inner: nn.Module, parts: int, stride: int = 1) -> None:
@@ -38,13 +38,11 @@ class PartialChannels(nn.Module):
 
 
 def on_part(make: Callable[[int], nn.Module], channels: int, parts: int, stride: int = 1) -> nn.Module:
-    """``make(channels)``, or with several ``parts`` a `PartialChannels` around ``make(channels / parts)``.
+    """Return ``make(channels)``; for ``parts`` above 1, a `PartialChannels` around ``make(channels / parts)``.
 
     Raises:
         InputError: ``parts`` does not divide ``channels``.
     """
     if parts < 1 or channels % parts:
-        raise InputError(
-            f"partial={parts} does not divide {channels} channels: use a multiple of it, or another partial"
-        )
+        raise InputError(f"partial={parts} does not divide {channels} channels: change channels or partial")
     return make(channels) if parts == 1 else PartialChannels(make(channels // parts), parts, stride)

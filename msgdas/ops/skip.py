@@ -1,4 +1,4 @@
-"""Operations with few parameters or none: zeros, noise, projection."""
+"""Operations with few or no parameters: zeros, noise, projection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Noise", "Projection", "Zero"]
 
 
 class Zero(nn.Module):
-    """``none``: no connection. Zeros of the input's shape, halved (rounded up) for stride 2, without a graph."""
+    """``none``, no connection: zeros of the input's shape, halved (rounding up) for stride 2. No autograd graph."""
 
     def __init__(self, stride: int = 1) -> None:
         super().__init__()
@@ -20,10 +20,10 @@ class Zero(nn.Module):
 
 
 class Noise(nn.Module):
-    """``noise``: what no search should choose (space S4 of Zela et al. 2020, arXiv:1909.09656).
+    """``noise``, which no search should choose (space S4 of Zela et al. 2020, arXiv:1909.09656).
 
-    Standard normal numbers of the input's shape, halved (rounded up) for stride 2, without a graph. Each forward pass
-    draws new ones from the global generator, in evaluation too.
+    Standard normal noise of the input's shape, halved (rounding up) for stride 2. No autograd graph. Each forward pass
+    draws from the global generator, in evaluation too.
     """
 
     def __init__(self, stride: int = 1) -> None:
@@ -35,9 +35,9 @@ class Noise(nn.Module):
 
 
 class Projection(nn.Module):
-    """1 × 1 convolution and BatchNorm of every ``stride``-th pixel, where a skip connection must change the shape.
+    """A skip connection that changes the shape: 1 × 1 convolution of every ``stride``-th pixel, then BatchNorm.
 
-    It slices before it convolves for the reason that `FactorizedReduce` gives.
+    It slices before it convolves, for the reason given in `FactorizedReduce`.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Samplers: the heart of a method. ``(alphas, *, tau, generator) -> list[SubGraph]``, pure."""
+"""Samplers, the heart of a method: pure functions ``(alphas, *, tau, generator) -> list[SubGraph]``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 
 
 class Sampler(Protocol):
-    """Draws the K sub-graphs of one step. Pure: no module, no hidden state, no schedule.
+    """Draw the K sub-graphs of one step. A sampler is pure: no module, no hidden state, no schedule.
 
-    A sampler may also have ``for_sizes(sizes)`` and ``exclusive`` (see `GumbelTopK`): `Method.for_net` uses them.
+    It may also have ``for_sizes(sizes)`` and ``exclusive`` (see `GumbelTopK`), which `Method.for_net` uses.
 
     Args:
         alphas: architecture parameters of C choices.
         tau: temperature of the relaxation.
-        generator: CPU generator of all its randomness.
+        generator: CPU generator, the only source of randomness.
     """
 
     def __call__(

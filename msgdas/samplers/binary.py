@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.samplers._relax import gumbel_like, straight_through
+from msgdas.samplers._relax import perturbed, straight_through
 from msgdas.subgraph import Gate, SubGraph
 
 __all__ = ["BinaryGates"]
@@ -15,16 +15,16 @@ __all__ = ["BinaryGates"]
 
 @dataclass(frozen=True)
 class BinaryGates:
-    """Two candidates of each choice, one of which runs (Cai et al. 2019, arXiv:1812.00332, section 3.2.1).
+    """One sub-graph: two candidates per choice, one of which runs (Cai et al. 2019, arXiv:1812.00332, section 3.2.1).
 
-    The pair is drawn without replacement with probability ``softmax(a)``; one of the two with their probabilities
-    rescaled to one, ``p = softmax((a_i, a_j))``. The gates are ``hard + (p − p.detach())``. The other of the pair is
-    probed: only its output is needed for the gradient, so it runs in backward, without grad, and one path is alive.
+    Draw the pair without replacement with probabilities ``softmax(a)``, then one of the two with
+    ``p = softmax((a_i, a_j))``. The gates are ``hard + (p − p.detach())``. The other of the pair is probed: its
+    gradient needs only its output, so it runs in backward, without grad, and only one path stores activations.
     """
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         logits_CO = alphas.stack()
-        pair_C2 = (logits_CO.detach().log_softmax(-1) + gumbel_like(logits_CO, generator)).topk(2).indices
+        pair_C2 = perturbed(logits_CO.detach(), generator).topk(2).indices
         outside_CO = torch.ones_like(logits_CO, dtype=torch.bool).scatter(-1, pair_C2, False)
         soft_CO = logits_CO.masked_fill(outside_CO, -torch.inf).softmax(-1)
         first_C = soft_CO.detach().gather(-1, pair_C2)[:, 0]

@@ -1,10 +1,9 @@
-"""The Gumbel-TopK sampler of MSG-DAS; with K = 1 it is GDAS's draw."""
+"""The Gumbel-TopK sampler of MSG-DAS."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
-from msgdas.samplers._relax import gumbel_like, hard_path, one_path_each, straight_through
+from msgdas.samplers._relax import hard_paths, one_path_each, perturbed, straight_through
 from msgdas.subgraph import SubGraph
 
 __all__ = ["GumbelTopK"]
@@ -22,23 +21,27 @@ __all__ = ["GumbelTopK"]
 class GumbelTopK:
     """K mutually exclusive single-path sub-graphs (Tan et al. 2021, arXiv:2107.04324).
 
-    At each choice, with ``φ = log softmax(a) + g`` and ``g ~ Gumbel(0, 1)``, the K largest entries of φ are K
-    candidates drawn without replacement with the Plackett–Luce law
-    ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})`` (Kool et al. 2019, arXiv:1903.06059). Each sub-graph gets one
-    of them, so no two share a candidate at any choice. The gates are ``hard + (soft − soft.detach())`` with ``soft`` a
-    softmax over ``φ / τ``.
+    At each choice, the K largest entries of ``φ = log softmax(a) + g`` with ``g ~ Gumbel(0, 1)`` are K candidates drawn
+    without replacement. They follow the Plackett–Luce law ``P(i_1 … i_K) = Π_k p_{i_k} / (1 − Σ_{m<k} p_{i_m})`` (Kool
+    et al. 2019, arXiv:1903.06059). Each sub-graph gets one of them, so no two sub-graphs share a candidate. The gates
+    are ``hard + (soft − soft.detach())``, where ``soft`` is a softmax over ``φ / τ``.
 
     Args:
-        k: number of sub-graphs K. K = 1 is the draw of GDAS (Dong & Yang 2019, arXiv:1910.04465). None: 3, or as many
-            as the smallest choice has candidates.
-        assignment: ``"rank"``: sub-graph k takes the k-th pick of every choice. ``"shuffle"``: the picks of each choice
-            are dealt to the sub-graphs at random, which makes the sub-graphs exchangeable.
+        k: number of sub-graphs K. K = 1 is the sampler of GDAS (Dong & Yang 2019, arXiv:1910.04465). Default for None:
+            3, or fewer if some choice has fewer candidates.
+        assignment: ``"rank"``: sub-graph k takes the k-th pick of every choice. ``"shuffle"``: deal the picks of each
+            choice to the sub-graphs at random, which makes the sub-graphs exchangeable.
         normalise: what ``soft`` is normalised over: ``"remaining"``, the candidates not taken by earlier picks;
             ``"picks"``, the K picks only (the sub-graphs compete; K ≥ 2); or ``"all"`` candidates.
-        reuse: let a choice with fewer than K candidates use some of them twice, instead of raising.
+        reuse: let a choice with fewer than K candidates use some of them twice instead of raising.
 
     Raises:
-        InputError: an argument is out of range; a choice has fewer than K candidates.
+        InputError: an argument is out of range, or a choice has fewer than K candidates.
+
+    Example:
+        >>> alphas = Alphas({"first": ["skip", "conv"], "second": ["skip", "conv", "pool"]}, init=0.0)
+        >>> GumbelTopK(k=2)(alphas, generator=torch.Generator().manual_seed(0))
+        [SubGraph(first: (1,), second: (1,)), SubGraph(first: (0,), second: (2,))]
     """
 
     k: int | None = 1
@@ -58,36 +61,35 @@ class GumbelTopK:
 
     @property
     def exclusive(self) -> int | None:
-        """How many mutually exclusive sub-graphs a draw has."""
+        """Number of mutually exclusive sub-graphs in a draw."""
         return self.k
 
     def for_sizes(self, sizes: Sequence[int]) -> GumbelTopK:
-        """The sampler with ``k`` set for choices with this many candidates each."""
+        """This sampler with ``k`` set, given the number of candidates of each choice."""
         return replace(self, k=min([3, *sizes])) if self.k is None else self
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         if self.k is None:
             return self.for_sizes(alphas.sizes)(alphas, tau=tau, generator=generator)
         self._check(alphas, self.k)
-        logits_CO = alphas.stack()
-        phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
+        phi_CO = perturbed(alphas.stack(), generator)
         order_CO = phi_CO.detach().argsort(-1, descending=True)
         turn_CK = self._turns(alphas.sizes, self.k, generator).to(phi_CO.device, non_blocking=True)
         picks_KC = order_CO.gather(1, turn_CK).T
         if not phi_CO.requires_grad:
-            return [hard_path(alphas, picks) for picks in picks_KC.tolist()]  # the same gates, in half of the time
+            return hard_paths(alphas, picks_KC.tolist())  # the same gates in half the time
         soft_KCO = (self._scope(phi_CO, order_CO, turn_CK) / tau).softmax(-1)
         return one_path_each(alphas, picks_KC, straight_through(picks_KC, soft_KCO))
 
     def _turns(self, sizes: tuple[int, ...], k: int, generator: torch.Generator | None) -> Tensor:
-        """Which pick of each choice goes to which sub-graph, ``(C, K)``."""
-        turn_CK = _in_order(sizes, k)
+        """``(C, K)``: the rank of the pick that each sub-graph takes at each choice."""
+        turn_CK = torch.arange(k) % torch.tensor(sizes)[:, None]
         if self.assignment == "rank":
             return turn_CK
         return turn_CK.gather(1, torch.rand(turn_CK.shape, generator=generator).argsort(-1))
 
     def _scope(self, phi_CO: Tensor, order_CO: Tensor, turn_CK: Tensor) -> Tensor:
-        """φ for each sub-graph, −inf outside what its gate is normalised over, ``(K, C, O)``."""
+        """φ per sub-graph, ``(K, C, O)``, with −inf for candidates that its gate is not normalised over."""
         k = turn_CK.shape[1]
         phi_KCO = phi_CO.expand(k, -1, -1)
         if k == 1 or self.normalise == "all":
@@ -103,9 +105,3 @@ class GumbelTopK:
                     f"choice {name!r} has {size} candidates, fewer than k={k} exclusive sub-graphs: "
                     "lower k, or pass reuse=True"
                 )
-
-
-@lru_cache
-def _in_order(sizes: tuple[int, ...], k: int) -> Tensor:
-    with torch.inference_mode(False):  # for whoever comes later
-        return torch.arange(k) % torch.tensor(sizes)[:, None]

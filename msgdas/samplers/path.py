@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.samplers._relax import gumbel_like, hard_path
+from msgdas.samplers._relax import gumbel_like, hard_paths
 from msgdas.subgraph import Gate, SubGraph
 
 __all__ = ["Argmax", "Fixed", "SinglePath"]
@@ -19,44 +19,42 @@ __all__ = ["Argmax", "Fixed", "SinglePath"]
 
 @dataclass(frozen=True)
 class SinglePath:
-    """One path, each candidate drawn with its probability ``softmax(a)``.
+    """One path: draw a candidate of each choice with probability ``softmax(a)``.
 
     Args:
-        uniform: draw every candidate of a choice with the same probability instead (random search).
+        uniform: draw all candidates of a choice with equal probability instead (random search).
     """
 
     uniform: bool = False
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        logits_CO = _even(alphas.sizes, alphas[alphas.names[0]].device) if self.uniform else alphas.stack().detach()
+        logits_CO = _uniform(alphas.sizes) if self.uniform else alphas.stack().detach()
         picks_C = (logits_CO + gumbel_like(logits_CO, generator)).argmax(-1)
-        return [hard_path(alphas, picks_C.tolist())]
+        return hard_paths(alphas, [picks_C.tolist()])
 
 
-@lru_cache  # not anew in every step: at batch 2 that is 0.02 of one
-def _even(sizes: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Logits of 0, ``(C, O)``, padded with −inf."""
-    with torch.inference_mode(False):  # for whoever comes later
-        zeros = [torch.zeros(size, device=device) for size in sizes]
-        return pad_sequence(zeros, batch_first=True, padding_value=-torch.inf)
+def _uniform(sizes: Sequence[int]) -> Tensor:
+    """Zero logits ``(C, O)``, padded with −inf."""
+    padding_CO = torch.arange(max(sizes)) >= torch.tensor(sizes)[:, None]
+    return torch.zeros(padding_CO.shape).masked_fill_(padding_CO, -torch.inf)
 
 
 @dataclass(frozen=True)
 class Argmax:
-    """The most likely candidate of every choice."""
+    """One path: the most probable candidate of each choice."""
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        return [hard_path(alphas, alphas.stack().argmax(-1).tolist())]
+        return hard_paths(alphas, [alphas.stack().argmax(-1).tolist()])
 
 
 @dataclass(frozen=True)
 class Fixed:
     """Always the sub-graph of a genotype.
 
-    Choices inside edges that the genotype does not keep may stay undecided; they never run.
+    The genotype may leave choices undecided inside edges that it drops; they never run.
 
     Raises:
-        InputError: the genotype decides what is no choice of the network, or keeps a candidate that the choice has not.
+        InputError: the network lacks a choice, or a candidate, that the genotype names.
     """
 
     genotype: Genotype
@@ -64,16 +62,16 @@ class Fixed:
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         kept = self.genotype.decisions()
         for name in kept.keys() - alphas.labels.keys():
-            raise InputError(f"genotype {self.genotype} decides {name!r}, which is no choice of this network")
+            raise InputError(f"genotype {self.genotype} decides {name!r}, which is not a choice of this network")
         like = alphas[alphas.names[0]].detach()
         gates = {name: _gate(name, labels, kept[name], like) for name, labels in alphas.labels.items() if name in kept}
         return [SubGraph(gates)]
 
 
-def _gate(name: str, labels: tuple[str, ...], kept: tuple[str, ...], like: torch.Tensor) -> Gate:
+def _gate(name: str, labels: tuple[str, ...], kept: tuple[str, ...], like: Tensor) -> Gate:
     for label in kept:
         if label not in labels:
-            raise InputError(f"choice {name!r} has no candidate {label!r}: it has {', '.join(labels)}")
+            raise InputError(f"choice {name!r} has no candidate {label!r}: use {', '.join(labels)}")
     active = tuple(sorted(labels.index(label) for label in kept))
     weights = like.new_zeros(len(labels))
     weights[list(active)] = 1.0

@@ -7,34 +7,31 @@ from dataclasses import dataclass
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.samplers._relax import gumbel_like
-from msgdas.subgraph import Gate, SubGraph
+from msgdas.samplers._relax import all_paths, perturbed
+from msgdas.subgraph import SubGraph
 
 __all__ = ["GumbelSoftmax", "Softmax", "full"]
 
 
 def full(alphas: Alphas) -> SubGraph:
-    """The whole super-net: every candidate, weighted with its probability ``softmax(a)``."""
-    return SubGraph({name: Gate(tuple(range(len(p))), p) for name, p in alphas.probabilities().items()})
+    """The whole super-net, each candidate weighted by its probability ``softmax(a)``."""
+    return all_paths(alphas.probabilities())
 
 
 @dataclass(frozen=True)
 class Softmax:
-    """The whole super-net, gates ``softmax(a / τ)`` (Liu et al. 2019, arXiv:1806.09055, eq. 2). One sub-graph."""
+    """One sub-graph: the whole super-net with gates ``softmax(a / τ)`` (Liu et al. 2019, arXiv:1806.09055, eq. 2)."""
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        weights = {name: (alphas[name] / tau).softmax(-1) for name in alphas.names}
-        return [SubGraph({name: Gate(tuple(range(len(w))), w) for name, w in weights.items()})]
+        return [all_paths({name: (alphas[name] / tau).softmax(-1) for name in alphas.names})]
 
 
 @dataclass(frozen=True)
 class GumbelSoftmax:
-    """The whole super-net, gates ``softmax((log softmax(a) + g) / τ)`` with Gumbel noise (SNAS, Xie et al. 2019,
-    arXiv:1812.09926, eq. 4). One sub-graph."""
+    """One sub-graph: the whole super-net with gates ``softmax((log softmax(a) + g) / τ)``, g Gumbel noise (SNAS, Xie et
+    al. 2019, arXiv:1812.09926, eq. 4)."""
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
-        logits_CO = alphas.stack()
-        phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
-        weights_CO = (phi_CO / tau).softmax(-1)
-        whole = zip(alphas.names, weights_CO, alphas.sizes, strict=True)
-        return [SubGraph({name: Gate(tuple(range(o)), w[:o]) for name, w, o in whole})]
+        weights_CO = (perturbed(alphas.stack(), generator) / tau).softmax(-1)
+        drawn = zip(alphas.names, alphas.sizes, weights_CO, strict=True)
+        return [all_paths({name: weights[:size] for name, size, weights in drawn})]

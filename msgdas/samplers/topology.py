@@ -1,4 +1,4 @@
-"""ROME's topology sampling: edges are drawn as operations are."""
+"""ROME's topology sampling: edges are drawn the way operations are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
-from msgdas.samplers._relax import gumbel_like
+from msgdas.samplers._relax import perturbed
 from msgdas.subgraph import Gate, SubGraph
 
 __all__ = ["Topology"]
@@ -18,12 +18,12 @@ __all__ = ["Topology"]
 class Topology:
     """K independent sub-graphs with the topology of the derived network (Wang et al. 2020, arXiv:2011.11233).
 
-    Of a searched `MixedInput` the ``keep`` incoming edges with the largest ``φ = log softmax(a) + g`` run
-    (Gumbel-Top2), of any other choice the largest one. The gates are ``hard + (soft − soft.detach())``, with ``soft``
-    the softmax of ``φ / τ`` (eq. 7).
+    At a searched `MixedInput`, run the ``keep`` incoming edges with the largest ``φ = log softmax(a) + g``
+    (Gumbel-Top2); at any other choice, the candidate with the largest φ. The gates are
+    ``hard + (soft − soft.detach())`` with ``soft = softmax(φ / τ)`` (eq. 7).
 
     Args:
-        k: number of sub-graphs, drawn independently of each other; their gradients are averaged.
+        k: number of sub-graphs, drawn independently. Their gradients are averaged.
 
     Raises:
         InputError: ``k`` below 1.
@@ -39,8 +39,7 @@ class Topology:
         return [self._draw(alphas, tau, generator) for _ in range(self.k)]
 
     def _draw(self, alphas: Alphas, tau: float, generator: torch.Generator | None) -> SubGraph:
-        logits_CO = alphas.stack()
-        phi_CO = logits_CO.log_softmax(-1) + gumbel_like(logits_CO, generator)
+        phi_CO = perturbed(alphas.stack(), generator)
         rank_CO = phi_CO.detach().argsort(-1, descending=True).argsort(-1)
         keep_C1 = torch.tensor([alphas.keep[name] for name in alphas.names])[:, None]
         hard_CO = (rank_CO < keep_C1.to(rank_CO.device, non_blocking=True)).to(phi_CO)

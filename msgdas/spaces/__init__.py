@@ -1,4 +1,4 @@
-"""Search spaces by name."""
+"""The search spaces, by name."""
 
 from __future__ import annotations
 
@@ -21,17 +21,28 @@ __all__ = ["SPACES", "Space", "find_space"]
 
 @dataclass(frozen=True)
 class Space:
-    """A search space: functions from settings to networks, and its genotypes' official text.
+    """A search space: functions that build its networks, and the text form of its genotypes.
 
     Attributes:
-        supernet: ``(channels, cells, classes, in_channels, image_size) ->`` a network with choices.
-        network: ``(genotype, channels, cells, classes, in_channels, image_size) ->`` the evaluation network.
+        name: name on the command line.
+        about: one line for the list of spaces.
+        supernet: ``(channels, cells, classes, in_channels, image_size)`` → super-net.
+        network: ``(genotype, channels, cells, classes, in_channels, image_size)`` → evaluation network.
+        to_string: genotype → official text.
+        from_string: official text → genotype.
+        graphs: genotype → graphs to draw; empty if there is nothing to draw.
         search_size: default ``channels`` and ``cells`` of the super-net.
-        network_size: ``(image_size, genotype) ->`` the same of the evaluation network; without a genotype, of most.
-        graphs: the genotype's cells, to draw; empty if there is nothing to draw.
-        cells: what ``cells`` counts.
-        forms: what ``network`` takes as ``form``, if anything.
-        auxiliary: whether ``network`` takes ``auxiliary=True``, for a network with an auxiliary head.
+        network_size: ``(image_size, genotype)`` → default ``channels`` and ``cells`` of the evaluation network. The
+            genotype may be None.
+        cells: what ``cells`` counts: ``"per stage"`` or ``"in total"``.
+        forms: values that ``network`` accepts as ``form``.
+        auxiliary: whether ``network`` accepts ``auxiliary=True``, for an auxiliary head.
+
+    Example:
+        >>> space = find_space("nasbench201")
+        >>> net = space.supernet(channels=4, cells=1, classes=10, in_channels=3, image_size=32)
+        >>> text = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+        >>> network = space.network(space.from_string(text), channels=16, cells=5)
     """
 
     name: str
@@ -49,7 +60,7 @@ class Space:
 
 
 def _of_module(name: str, about: str, module: ModuleType, **rest: Any) -> Space:
-    """A space whose functions are those of ``module`` by their names, but for what ``rest`` says."""
+    """A space made of the functions of ``module``; ``rest`` overrides them."""
     names = ("supernet", "network", "to_string", "from_string", "graphs", "network_size")
     functions = {function: getattr(module, function) for function in names if function not in rest}
     return Space(name, about, **(functions | rest))
@@ -78,7 +89,7 @@ def _of_supernet(
 
 
 def _of_darts(name: str, about: str) -> Space:
-    """A space of DARTS's cells with other operations."""
+    """A space of DARTS cells with other operations."""
     return replace(
         _DARTS,
         name=name,
@@ -91,10 +102,10 @@ def _of_darts(name: str, about: str) -> Space:
 
 _DARTS = _of_module(
     "darts",
-    "normal and reduction cell of 4 nodes, 2 inputs each, 8 operations",
+    "normal and reduction cell of 4 nodes with 2 inputs each, 8 operations",
     darts,
     search_size={"channels": 16, "cells": 8},
-    cells="in all",
+    cells="in total",
     forms=darts.FORMS,
     auxiliary=True,
 )
@@ -103,31 +114,31 @@ SPACES: dict[str, Space] = {
     for space in (
         _of_module(
             "nasbench201",
-            "4 nodes, 6 edges of 5 operations; 15,625 cells, in a table",
+            "4 nodes, 6 edges, 5 operations; 15,625 cells, tabulated",
             nasbench201,
             search_size={"channels": 8, "cells": 1},
             network_size=lambda image_size, genotype=None: {"channels": 16, "cells": 5},
-            cells="a stage",
+            cells="per stage",
         ),
         _DARTS,
-        _of_darts("s1", "darts cells, two operations of its own on each edge"),
+        _of_darts("s1", "darts cells, a different pair of operations on each edge"),
         _of_darts("s2", "darts cells of skip_connect and sep_conv_3x3"),
         _of_darts("s3", "darts cells of none, skip_connect and sep_conv_3x3"),
         _of_darts("s4", "darts cells of noise and sep_conv_3x3"),
         _of_module(
             "mbconv",
-            "6 stages of layers: kernel and expansion of each, or no layer",
+            "6 stages of layers; kernel size and expansion of each, or no layer",
             mbconv,
             search_size={"channels": 16, "cells": 4},
-            cells="a stage",
+            cells="per stage",
         ),
         _of_module(
             "mbconv-macro",
-            "8 layers of 3 operations; 6,561 networks, in a table",
+            "8 layers, 3 operations; 6,561 networks, tabulated",
             mbconv_macro,
             search_size={"channels": 16, "cells": mbconv_macro.LAYERS},
             network_size=lambda image_size, genotype=None: {"channels": 32, "cells": mbconv_macro.LAYERS},
-            cells="in all",
+            cells="in total",
         ),
     )
 }
@@ -137,10 +148,10 @@ for _space in SPACES.values():
 
 
 def find_space(name: str) -> Space:
-    """The space of that name.
+    """The space called ``name``.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such space.
     """
     if name not in SPACES:
         raise InputError(f"space {name!r} is not known: use {', '.join(SPACES)}")

@@ -1,4 +1,4 @@
-"""A cell as a graph: nodes, and an operation on every edge."""
+"""A cell as a directed graph with an operation on every edge."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class CellGraph:
     """A directed graph with an operation on every edge.
 
     Attributes:
-        name: the cell's, such as ``"normal"``.
-        nodes: names in the order of computation, inputs first.
-        edges: ``(from node, to node, operation label)``. Two edges may join the same two nodes. The labels ``""`` and
-            ``"concat"`` are wires without an operation.
+        name: name of the cell, such as ``"normal"``.
+        nodes: node names in order of computation, inputs first.
+        edges: ``(from node, to node, operation label)``. Two edges may join the same nodes. Edges labelled ``""`` or
+            ``"concat"`` have no operation.
 
     Raises:
-        ValueError: a node is named twice, or an edge names a node that is not in ``nodes``.
+        ValueError: a node name occurs twice, or an edge names an unknown node.
     """
 
     name: str

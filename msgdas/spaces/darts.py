@@ -1,7 +1,7 @@
 """The DARTS space (Liu et al. 2019, arXiv:1806.09055): a normal and a reduction cell of four nodes, eight operations.
 
-A network is a stem, a stack of cells and a classifier. Each cell takes the outputs of the two before it; the reduction
-cells halve the map and double the channels.
+A network is a stem, a stack of cells and a classifier. Each cell takes the outputs of the two cells before it.
+Reduction cells halve the feature map and double the channels.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ KINDS = ("normal", "reduce")
 
 
 class Plan(NamedTuple):
-    """How a network fits its images: see `plan`.
+    """How a network adapts to the image size; made by `plan`.
 
     Attributes:
-        stem: strides of the stem's convolutions: one convolution in the CIFAR form, three in the ImageNet form.
-        reductions: which cells are reduction cells, counted from 0.
-        last_map: side of the last cells' map in pixels.
+        stem: strides of the stem's convolutions, one in the CIFAR form and three in the ImageNet form.
+        reductions: indices of the reduction cells, from 0.
+        last_map: side of the last feature map in pixels.
     """
 
     stem: tuple[int, ...]
@@ -71,22 +71,27 @@ class Plan(NamedTuple):
 
 
 def plan(image_size: int, cells: int, form: Form | None = None) -> Plan:
-    """The networks of DARTS, for images of any size.
+    """Adapt the networks of DARTS to an image size.
 
-    The CIFAR form (up to 48 pixels) keeps the map in its stem. The ImageNet form (above) halves it, rounding up, until
-    it is at most 48, three times at most: 224 → 28. The reduction cells stand at one and two thirds of the depth; a map
-    under 16 pixels is halved once only, in the middle, so that no map falls below 4.
+    The CIFAR form (default up to 48 pixels) keeps the image size in its stem. The ImageNet form (default above) halves
+    it, rounding up, until it is at most 48, up to three times: 224 → 28. Reduction cells sit at one and two thirds of
+    the depth. Behind a stem whose output is smaller than 16 pixels there is only one, in the middle, so that no feature
+    map is smaller than 4 × 4.
 
     Raises:
-        InputError: images below 8 pixels, fewer than 3 cells, or an unknown form.
+        InputError: the image is smaller than 8 pixels, there are fewer than 3 cells, or the form is unknown.
+
+    Example:
+        >>> plan(32, cells=20)
+        Plan(stem=(1,), reductions=(6, 13), last_map=8)
     """
     if image_size < 8:
         raise InputError(f"image size {image_size}: darts needs 8 pixels or more; enlarge with --image-size")
     if cells < 3:
-        raise InputError(f"cells={cells}: darts needs 3 or more, of which up to two halve the map")
+        raise InputError(f"cells={cells}: darts needs 3 or more, up to two of them reduction cells")
     form = form or ("cifar" if image_size <= 48 else "imagenet")
     if form not in FORMS:
-        raise InputError(f"network {form!r}: use {' or '.join(FORMS)}")
+        raise InputError(f"form {form!r}: use {' or '.join(FORMS)}")
     side, halvings = image_size, 0
     while form == "imagenet" and side > 48 and halvings < 3:
         side, halvings = (side + 1) // 2, halvings + 1
@@ -98,18 +103,19 @@ def plan(image_size: int, cells: int, form: Form | None = None) -> Plan:
 
 
 def network_size(image_size: int, genotype: Genotype | None = None) -> dict[str, int]:
-    """Default channels and cells of the evaluation network: those of the paper for CIFAR and for ImageNet."""
+    """Default channels and cells of the evaluation network: the paper's for CIFAR and for ImageNet."""
     return {"channels": 36, "cells": 20} if image_size <= 48 else {"channels": 48, "cells": 14}
 
 
 class CellModule(nn.Module):
-    """States 0 and 1 are the two inputs at ``channels`` channels; each node makes a further state of all so far.
+    """A cell. States 0 and 1 are its two inputs, projected to ``channels`` channels; each node adds a state.
 
     Args:
-        c_before, c_last: channels of the last but one and of the last cell's output.
-        halved: the last cell halved the map, so the output before it is to be halved here.
+        c_before, c_last: output channels of the cell before the last and of the last cell.
+        halved: whether the last cell halved the feature map, so that the other input must be halved here.
+        affine: whether the BatchNorm of the input projections is affine.
         nodes: modules ``[states] → state``.
-        concat: the states whose concatenation is the output.
+        concat: indices of the states that are concatenated into the output.
     """
 
     def __init__(
@@ -144,9 +150,9 @@ CellFactory = Callable[[str, int, int, int, bool], CellModule]  # (kind, c_befor
 
 
 class DartsNet(nn.Module):
-    """Stem, cells, classifier: ``(B, in_channels, S, S) → (B, classes)``. See `plan` for how it fits its images.
+    """Stem, cells, classifier: ``(B, in_channels, S, S) → (B, classes)``. `plan` adapts it to the image size.
 
-    With an auxiliary head it returns ``(logits, auxiliary logits)`` in training mode.
+    With an auxiliary head, it returns ``(logits, auxiliary logits)`` in training mode.
     """
 
     def __init__(
@@ -163,7 +169,9 @@ class DartsNet(nn.Module):
     ) -> None:
         super().__init__()
         if channels % 2:
-            raise InputError(f"channels={channels}: darts needs an even number, since its halving skips split them")
+            raise InputError(
+                f"channels={channels}: darts needs an even number, because skip connections of stride 2 split them"
+            )
         stem, reductions, last_map = plan(image_size, cells, form)
         self.stem, self.stem1, c_last = _stem(in_channels, channels, stem)
         c_before, halved = c_last, stem[-1] == 2
@@ -193,8 +201,10 @@ class DartsNet(nn.Module):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """DARTS's classifier at two thirds of the depth, which the loss of a training includes. The average pooling leaves
-    2 × 2 pixels of a map of any side above 1."""
+    """The auxiliary classifier of DARTS, at two thirds of the depth; used only by the training loss.
+
+    Average pooling reduces a feature map of any side above 1 to 2 × 2 pixels.
+    """
 
     def __init__(self, channels: int, classes: int, side: int) -> None:
         kernel = min(5, side - 1)
@@ -213,7 +223,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 def _stem(in_channels: int, channels: int, strides: Sequence[int]) -> tuple[nn.Module, nn.Module, int]:
-    """Two modules whose outputs are the inputs of the first cell, and their channels."""
+    """Two modules, which make the inputs of the first cell, and their output channels."""
     if len(strides) == 1:
         return _conv_bn(in_channels, 3 * channels, strides[0]), nn.Identity(), 3 * channels
     first = nn.Sequential(
@@ -230,8 +240,10 @@ def _conv_bn(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 
 
 class SuperNet(DartsNet):
-    """The search network: on every edge a choice of operations, shared by all cells of a kind; BatchNorm without
-    affine, and one after each pooling. All edges into a node run; `top_edges` keeps two of them."""
+    """The super-net: a choice of operations on every edge, shared by all cells of a kind.
+
+    BatchNorm is not affine, and one follows each pooling. All edges into a node run; `top_edges` keeps two of them.
+    """
 
     rule = staticmethod(top_edges)
 
@@ -240,7 +252,7 @@ class SuperNet(DartsNet):
         self.space = space
 
     def genotype(self, kept: Mapping[str, tuple[str, ...]]) -> Genotype:
-        """The cells of what a rule keeps; of a node that it does not decide, all edges."""
+        """The genotype of the labels that a rule keeps. A node that it does not decide keeps all edges."""
         return Genotype(self.space, cells={kind: _cell_of(kind, kept) for kind in KINDS})
 
 
@@ -257,14 +269,25 @@ def supernet(
     partial: int = 1,
     searched_edges: bool = False,
 ) -> SuperNet:
-    """The search network of DARTS. Defaults: those of the paper for CIFAR-10.
+    """The super-net of DARTS. Default sizes: the paper's for CIFAR-10.
 
     Args:
-        space: name of the space that ``candidates`` make.
-        candidates: labels of the operations on every edge, or those of each edge ``"normal/0-2"``, ….
-        partial: M, of which the operations see one part of the channels (`PartialChannels`).
-        searched_edges: the edges into a node are a choice too, of which two are kept (PC-DARTS, ROME); node 2 has two,
-            which a softmax still weighs.
+        cells: number of cells, 3 or more.
+        form: ``"cifar"`` or ``"imagenet"``. Default: by image size (see `plan`).
+        space: name of the space, written into genotypes.
+        candidates: operation labels for all edges, or a mapping from each edge (``"normal/0-2"``, …) to its labels.
+        partial: M; operations run on 1/M of the channels (`PartialChannels`).
+        searched_edges: make the edges into a node a searched choice, two of which are kept (PC-DARTS, ROME). Node 2,
+            which has only two, weights them too.
+
+    Raises:
+        InputError: the image is smaller than 8 pixels, there are fewer than 3 cells, ``channels`` is odd, or
+            ``partial`` does not divide it.
+
+    Example:
+        >>> net = supernet(channels=4, cells=3, classes=10, partial=2)
+        >>> net.rule.__name__
+        'top_edges'
     """
 
     def edge(kind: str, source: int, target: int, width: int) -> nn.Module:
@@ -322,18 +345,26 @@ def network(
     form: Form | None = None,
     auxiliary: bool = False,
 ) -> DartsNet:
-    """The evaluation network of a genotype, freshly initialised.
+    """The evaluation network of a genotype, newly initialised. Default sizes: the paper's for CIFAR-10.
 
-    Every operation but an identity is followed by a `StochasticDepth` with ``p = 0``: what a recipe's drop path sets.
+    A `StochasticDepth` with ``p = 0`` follows every operation except identities. The drop path of a recipe sets its p.
 
     Args:
-        cells: in all.
-        form: ``"cifar"`` or ``"imagenet"``; default: by the image size (see `plan`).
-        auxiliary: with an auxiliary head.
-    """
-    from torchvision.ops import StochasticDepth  # here: it takes a second
+        cells: number of cells, 3 or more.
+        form: ``"cifar"`` or ``"imagenet"``. Default: by image size (see `plan`).
+        auxiliary: add an auxiliary head.
 
-    to_string(genotype)  # a genotype of another space is one line here
+    Raises:
+        InputError: the genotype is not of this space, or a size is out of range (see `plan`).
+
+    Example:
+        >>> net = network(from_string("DARTS_V2"), channels=4, cells=3)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
+    from torchvision.ops import StochasticDepth  # lazy: it takes a second
+
+    to_string(genotype)  # raises for a genotype of another space
 
     def edge(label: str, source: int, kind: str, width: int) -> nn.Module:
         stride = 2 if kind == "reduce" and source < 2 else 1
@@ -363,7 +394,7 @@ def network(
 
 
 def graphs(genotype: Genotype) -> list[CellGraph]:
-    """The normal and the reduction cell as graphs to draw."""
+    """Graphs to draw: the normal and the reduction cell."""
     return [_graph(kind, genotype.cell(kind)) for kind in KINDS]
 
 

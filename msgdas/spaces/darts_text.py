@@ -1,4 +1,4 @@
-"""Genotypes of the DARTS space as text: DARTS's own Python form, and published cells by name."""
+"""DARTS genotypes as text: the Python form of the official code, and published genotypes by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ __all__ = ["PUBLISHED", "Published", "from_string", "to_string"]
 
 FORM = "Genotype(normal=[('op', input), …], normal_concat=[…], reduce=[…], reduce_concat=[…])"
 
-LONGEST = 100  # states that a range may name
+LONGEST = 100  # limit for a range, so that a huge one does no harm
 
 
 def to_string(genotype: Genotype) -> str:
-    """The text that DARTS's scripts print and read.
+    """The text that the official DARTS code prints and reads.
 
     Raises:
-        InputError: not a genotype of the DARTS space, or one with other than two edges into a node, which the text
-            cannot say.
+        InputError: the genotype is not of the DARTS space, or some node does not have exactly two inputs.
     """
     parts = []
     for kind in ("normal", "reduce"):
@@ -36,13 +35,13 @@ def to_string(genotype: Genotype) -> str:
 
 
 def from_string(text: str, space: str = "darts") -> Genotype:
-    """Reads that form (also with a tuple a node, or ``range(2, 6)``), or the name of a published genotype.
+    """Read the official form (also with one tuple per node, or ``range(2, 6)``) or the name of a published genotype.
 
     Args:
-        space: of the genotype; one whose cells are made as those of DARTS.
+        space: name of the genotype's space, one with DARTS cells.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     name = text.strip()
     if name in PUBLISHED:
@@ -55,7 +54,7 @@ def from_string(text: str, space: str = "darts") -> Genotype:
         cells = {kind: Cell(_nodes(fields[kind]), tuple(fields[f"{kind}_concat"])) for kind in ("normal", "reduce")}
     except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
         reason = f" ({error})" if isinstance(error, InputError) else ""
-        raise InputError(f"{text!r} is no {space} genotype{reason}: expected {FORM}") from None
+        raise InputError(f"{text!r} is not a genotype of space {space}{reason}: expected {FORM}") from None
     genotype = Genotype(space, cells=cells)
     to_string(genotype)
     return genotype
@@ -75,17 +74,17 @@ def _literal(node: ast.expr) -> list[Any]:
 
 
 def _nodes(edges: list[Any]) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """Two edges a node, whether the text groups them or not."""
+    """Two edges per node, whether the text groups them or not."""
     if edges and not isinstance(edges[0][0], str):
         edges = [edge for node in edges for edge in node]
     pairs = [(str(label), int(source)) for label, source in edges]
     if len(pairs) % 2:
-        raise InputError(f"{len(pairs)} edges are not two for each node")
+        raise InputError(f"{len(pairs)} edges, but every node takes two")
     return tuple(zip(pairs[::2], pairs[1::2]))
 
 
 class Published(NamedTuple):
-    """A cell from the literature: its text, and where it was taken from."""
+    """A genotype from the literature: its text and its source."""
 
     text: str
     source: str

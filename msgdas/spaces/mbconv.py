@@ -1,8 +1,6 @@
-"""The layer-wise space of ProxylessNAS (Cai et al. 2019, arXiv:1812.00332): an inverted residual, or none, for each
-layer.
+"""The layer-wise space of ProxylessNAS (Cai et al. 2019, arXiv:1812.00332).
 
-Six stages of MobileNetV2's kind; the kernel and the expansion of every layer are chosen, and whether it is there at
-all.
+Six stages as in MobileNetV2. Every layer is an inverted residual of searched kernel size and expansion, or is skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual
 from msgdas.spaces.cell_graph import CellGraph
-from msgdas.spaces.layered import Layer, LayerNet, chains, fitted, layers
+from msgdas.spaces.layered import Layer, LayerNet, chains, conv_norm, fitted, layers
 
 __all__ = [
     "BLOCKS",
@@ -30,26 +28,29 @@ __all__ = [
     "to_string",
 ]
 
-STRIDES = (2, 2, 2, 2, 1, 2, 1)  # of the stem and of each stage, for 224 pixels
+STRIDES = (2, 2, 2, 2, 1, 2, 1)  # of the stem and of each stage, at 224 pixels
 WIDTHS = (32, 40, 80, 96, 192, 320)  # of the stages, for a stem of 32 channels
 BLOCKS = {f"mb{e}_{k}x{k}": (k, e) for k in (3, 5, 7) for e in (3, 6)}  # label → kernel, expansion
 SKIP = "skip_connect"
 PUBLISHED = {
     "ProxylessNAS_mobile": "mb3_5x5,mb3_3x3,skip_connect,skip_connect/mb3_7x7,mb3_3x3,mb3_5x5,mb3_5x5/"
     "mb6_7x7,mb3_5x5,mb3_5x5,mb3_5x5/mb6_5x5,mb3_5x5,mb3_5x5,mb3_5x5/mb6_7x7,mb6_7x7,mb3_7x7,mb3_7x7/mb6_7x7",
-}  # of the paper's networks the one of these widths; read from github.com/osmr/imgclsmob
+}  # the paper's only network of these widths; from github.com/osmr/imgclsmob
 FORM = "six stages such as mb3_3x3,skip_connect/mb6_5x5,mb3_7x7/…/mb6_3x3"
 
 
 def plan(channels: int, cells: int, image_size: int) -> tuple[int, list[Layer]]:
-    """Stride of the stem, and the searched layers.
+    """Return the stride of the stem and the searched layers.
 
-    A stage has ``cells`` layers, the last one has one. Widths are in proportion to the stem's ``channels``, in
-    multiples of 8. At 224 pixels the strides are the paper's; smaller images lose the first halvings: 224 → 7, 64 → 4,
-    32 → 4.
+    Every stage has ``cells`` layers, except the last, which has one. Widths scale with ``channels``, rounded to
+    multiples of 8. At 224 pixels the strides are those of the paper; smaller images skip the first halvings. Side of
+    the last feature map: 224 → 7, 64 → 4, 32 → 4.
+
+    Args:
+        channels: output channels of the stem's convolution.
 
     Raises:
-        InputError: an image smaller than 4 pixels.
+        InputError: the image is smaller than 4 pixels.
     """
     stem, *strides = fitted(STRIDES, image_size, "mbconv")
     widths = [_width(width * channels / 32) for width in WIDTHS]
@@ -61,7 +62,7 @@ def _depths(cells: int) -> list[int]:
 
 
 def _width(channels: float) -> int:
-    """MobileNet's rule: the nearest multiple of 8, but not 0, and no more than a tenth below."""
+    """MobileNet's rule: the nearest multiple of 8, at least 8 and at least 0.9 · ``channels``."""
     width = max(8, int(channels + 4) // 8 * 8)
     return width + 8 if width < 0.9 * channels else width
 
@@ -69,11 +70,9 @@ def _width(channels: float) -> int:
 def _net(
     operation: Callable[[Layer], nn.Module], channels: int, cells: int, classes: int, in_channels: int, image_size: int
 ) -> LayerNet:
-    from torchvision.ops import Conv2dNormActivation  # here: importing torchvision takes a second
-
     stride, places = plan(channels, cells, image_size)
     stem = nn.Sequential(
-        Conv2dNormActivation(in_channels, channels, 3, stride, activation_layer=nn.ReLU6),
+        conv_norm(in_channels, channels, 3, stride, activation=nn.ReLU6),
         InvertedResidual(channels, places[0].c_in, 3, 1),
     )
     return LayerNet("mbconv", stem, places, operation, features=40 * channels, classes=classes, activation=nn.ReLU6)
@@ -82,12 +81,15 @@ def _net(
 def supernet(
     *, channels: int = 16, cells: int = 4, classes: int = 10, in_channels: int = 3, image_size: int = 32
 ) -> LayerNet:
-    """The search network: every layer a choice of six inverted residuals, and ``skip_connect`` but for the first layer
-    of a stage.
+    """The super-net. Every layer chooses between six inverted residuals and, except the first of a stage,
+    ``skip_connect``.
 
     Args:
-        channels: of the stem; all widths are in proportion (see `plan`).
-        cells: layers of a stage.
+        channels: output channels of the stem's convolution; all widths scale with it (see `plan`).
+        cells: layers per stage.
+
+    Raises:
+        InputError: the image is smaller than 4 pixels.
     """
 
     def operation(layer: Layer) -> MixedOp:
@@ -106,14 +108,17 @@ def network(
     in_channels: int = 3,
     image_size: int = 32,
 ) -> LayerNet:
-    """The network of a genotype, freshly initialised. Default: the widths of the paper.
+    """The evaluation network of a genotype, newly initialised. Default widths: those of the paper.
 
     Args:
-        cells: layers of a stage: those of the genotype, or an error.
+        cells: layers per stage. The genotype fixes it; leave it out.
+
+    Raises:
+        InputError: the genotype is not of this space, or ``cells`` contradicts it.
     """
     depth = len(_stages(genotype)[0])
     if cells not in (None, depth):
-        raise InputError(f"cells={cells}: this genotype has {depth} layers a stage, as its super-net had; leave it out")
+        raise InputError(f"cells={cells}: this genotype has {depth} layers per stage; leave cells out")
 
     def operation(layer: Layer) -> nn.Module:
         (label,) = genotype[layer.name]
@@ -127,24 +132,24 @@ def _block(label: str, layer: Layer) -> InvertedResidual:
 
 
 def network_size(image_size: int, genotype: Genotype | None = None) -> dict[str, int]:
-    """Default channels and cells of the network: the paper's widths, the genotype's layers."""
+    """Default channels and cells of the evaluation network: the paper's widths, the genotype's layers per stage."""
     return {"channels": 32, "cells": len(_stages(genotype)[0]) if genotype else 4}
 
 
 def to_string(genotype: Genotype) -> str:
-    """The labels of the layers, with ``,`` between them and ``/`` between the stages.
+    """The labels of the layers, separated by ``,`` within a stage and ``/`` between stages.
 
     Raises:
-        InputError: not an mbconv genotype.
+        InputError: the genotype is not of this space.
     """
     return "/".join(",".join(stage) for stage in _stages(genotype))
 
 
 def from_string(text: str) -> Genotype:
-    """Reads that form, or the name of a published genotype.
+    """Read that form or the name of a published genotype.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     spelled = PUBLISHED.get(text.strip(), text)
     stages = [[label.strip() for label in stage.split(",")] for stage in spelled.split("/")]
@@ -153,24 +158,30 @@ def from_string(text: str) -> Genotype:
     try:
         to_string(genotype)
     except InputError as error:
-        raise InputError(f"{text!r} is no mbconv network ({error}): use {', '.join(PUBLISHED)} or {FORM}") from None
+        raise InputError(
+            f"{text!r} is not an mbconv genotype ({error}): use {', '.join(PUBLISHED)} or {FORM}"
+        ) from None
     return genotype
 
 
 def _stages(genotype: Genotype) -> list[list[str]]:
-    """The labels, stage by stage; an error says what is wrong."""
+    """The labels by stage.
+
+    Raises:
+        InputError: the genotype is not of this space.
+    """
     kept = dict(genotype.choices)
     cells = sum(name.startswith("stage1/") for name in kept)
     names = [[f"stage{s}/{i}" for i in range(1, depth + 1)] for s, depth in enumerate(_depths(cells), 1)]
     if not cells or {*kept} != {name for stage in names for name in stage}:
-        raise InputError("it must have the same number of layers in stages 1 to 5, and one in stage 6")
+        raise InputError("stages 1 to 5 need the same number of layers, and stage 6 needs one")
     for name, labels in kept.items():
-        able = [*BLOCKS] if name.endswith("/1") else [*BLOCKS, SKIP]
-        if len(labels) != 1 or labels[0] not in able:
-            raise InputError(f"{name} is {'+'.join(labels)}, not one of {', '.join(able)}")
+        allowed = [*BLOCKS] if name.endswith("/1") else [*BLOCKS, SKIP]
+        if len(labels) != 1 or labels[0] not in allowed:
+            raise InputError(f"{name} is {'+'.join(labels)}, not one of {', '.join(allowed)}")
     return [[kept[name][0] for name in stage] for stage in names]
 
 
 def graphs(genotype: Genotype) -> list[CellGraph]:
-    """The stages as graphs to draw."""
+    """Graphs to draw: one per stage."""
     return chains(_stages(genotype))

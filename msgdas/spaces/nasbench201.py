@@ -1,5 +1,4 @@
-"""NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326): a cell of four nodes, five operations on each of its six
-edges."""
+"""NAS-Bench-201 (Dong & Yang 2020, arXiv:2001.00326): a cell of four nodes and six edges, five operations per edge."""
 
 from __future__ import annotations
 
@@ -29,11 +28,11 @@ OPERATIONS: dict[str, Callable[[int, bool], nn.Module]] = {  # (channels, affine
     "avg_pool_3x3": lambda c, affine: avg_pool_3x3(),
 }
 EdgeFactory = Callable[[str, int], nn.Module]  # (choice name, channels) → module
-Incoming = list[tuple[int, list[tuple[int, int]]]]  # per node, in order: the edges into it, each with its source
+Incoming = list[tuple[int, list[tuple[int, int]]]]  # (node, [(edge index, source node), …])
 
 
 class Cell(nn.Module):
-    """``node_t = Σ_{s<t} edge_{s→t}(node_s)``; the input is node 0, the output node 3. Keeps the shape."""
+    """``node_t = Σ_{s<t} edge_{s→t}(node_s)``, from node 0, the input, to node 3, the output. Keeps the shape."""
 
     combine = staticmethod(combine)
 
@@ -49,8 +48,11 @@ class Cell(nn.Module):
         return nodes[3]
 
     def _incoming(self) -> Incoming:
-        """The edges that run: not ``none`` and, in training, not into a node that never reaches the output. Evaluation
-        runs every node, as the table's counts do."""
+        """The edges that run, by target node in order.
+
+        Edges that are ``none`` do not run. In training, neither do edges into a node that never reaches the output;
+        evaluation computes every node, so that costs match the benchmark's table.
+        """
         into: dict[int, list[tuple[int, int]]] = {3: []} if self.training else {1: [], 2: [], 3: []}
         for i, (source, target) in reversed(list(enumerate(EDGES))):
             if target in into and not _is_none(self.edges[i]):
@@ -61,7 +63,7 @@ class Cell(nn.Module):
 
 
 def _is_none(edge: nn.Module) -> bool:
-    """Whether an edge outputs zeros that nothing in backward asks for."""
+    """Whether an edge outputs only zeros and has no part in backward."""
     if not isinstance(edge, MixedOp):
         return isinstance(edge, Zero)
     if edge.gate is not None and (edge.gate.probe or edge.gate.added):
@@ -70,7 +72,7 @@ def _is_none(edge: nn.Module) -> bool:
 
 
 class Reduction(nn.Module):
-    """The benchmark's residual block between stages: half the size, twice the channels."""
+    """The benchmark's residual block between stages: halves the feature map and doubles the channels."""
 
     combine = staticmethod(combine)
 
@@ -80,16 +82,16 @@ class Reduction(nn.Module):
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), conv(c_in, c_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] % 2 or x.shape[-2] % 2:  # strided convolutions round up, pooling would round down
+        if x.shape[-1] % 2 or x.shape[-2] % 2:  # strided convolutions round up, pooling rounds down
             x = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2))
         first, second = self.convs
         return self.combine([Term(self.shortcut, x), Term(second, first(x))])
 
 
 class NasBench201(nn.Module):
-    """The benchmark's network: a stem, stages of ``cells`` cells with a residual reduction between them, a classifier.
+    """The benchmark's network: a stem, stages of ``cells`` cells with residual reductions in between, a classifier.
 
-    ``(B, in_channels, S, S) → (B, classes)``. See `stages` for how it fits its input.
+    ``(B, in_channels, S, S) → (B, classes)``. `stages` adapts it to the image size.
     """
 
     space = "nasbench201"
@@ -115,14 +117,17 @@ class NasBench201(nn.Module):
 
 
 def stages(image_size: int) -> tuple[int, int]:
-    """How the network fits its input: ``(halvings in the stem, stages)``.
+    """Return the number of halvings in the stem and the number of stages for an image size.
 
-    The stem halves images above 48 pixels until they are not; then each stage but the first halves the map, three
-    stages at the most (the benchmark's), and no map falls below 4 × 4. 8 → (0, 2), 16 → (0, 3), 32 → (0, 3), 224 →
-    (3, 3).
+    The stem halves larger images until they have at most 48 pixels. Every stage but the first halves the feature map.
+    There are at most three stages, as in the benchmark, and no feature map is smaller than 4 × 4.
 
     Raises:
-        InputError: an image smaller than 4 pixels.
+        InputError: the image is smaller than 4 pixels.
+
+    Example:
+        >>> stages(8), stages(16), stages(32), stages(224)
+        ((0, 2), (0, 3), (0, 3), (3, 3))
     """
     if image_size < 4:
         raise InputError(f"image size {image_size}: nasbench201 needs 4 pixels or more; enlarge with --image-size")
@@ -151,11 +156,19 @@ def supernet(
     image_size: int = 32,
     partial: int = 1,
 ) -> NasBench201:
-    """The search network: every edge a choice of five operations, shared by all cells; candidates' BatchNorm without
-    affine.
+    """The super-net. Every edge chooses between five operations, and all cells share the choices. BatchNorm in
+    candidates is not affine.
 
     Args:
-        partial: M, of which the operations see one part of the channels (`PartialChannels`).
+        partial: M; operations run on 1/M of the channels (`PartialChannels`).
+
+    Raises:
+        InputError: the image is smaller than 4 pixels, or ``partial`` does not divide the channels.
+
+    Example:
+        >>> net = supernet(channels=4, cells=1)
+        >>> [choice.labels for choice in net.modules() if isinstance(choice, MixedOp)][0]
+        ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
     """
 
     def edge(name: str, width: int) -> nn.Module:
@@ -175,13 +188,23 @@ def network(
     in_channels: int = 3,
     image_size: int = 32,
 ) -> NasBench201:
-    """The benchmark's evaluation network of a genotype, freshly initialised. Defaults: those of the table."""
+    """The benchmark's evaluation network of a genotype, newly initialised. Defaults: those of the benchmark's table.
+
+    Raises:
+        InputError: the genotype is not of this space, or the image is smaller than 4 pixels.
+
+    Example:
+        >>> text = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+        >>> net = network(from_string(text), channels=4, cells=1)
+        >>> net(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
 
     def edge(name: str, width: int) -> nn.Module:
         (label,) = genotype[name]
         return nn.Identity() if label == "skip_connect" else OPERATIONS[label](width, True)
 
-    to_string(genotype)  # a genotype of another space, or a damaged one, is one line here
+    to_string(genotype)  # raises for a genotype of another space
     return NasBench201(
         edge, channels=channels, cells=cells, classes=classes, in_channels=in_channels, image_size=image_size
     )
@@ -191,13 +214,13 @@ def to_string(genotype: Genotype) -> str:
     """The official form ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
     Raises:
-        InputError: not a nasbench201 genotype.
+        InputError: the genotype is not of this space.
     """
     kept = dict(genotype.choices)
     names = [f"cell/{source}-{target}" for source, target in EDGES]
     if sorted(kept) != sorted(names) or any(len(k) != 1 or k[0] not in OPERATIONS for k in kept.values()):
         raise InputError(
-            f"genotype of space {genotype.space!r} is no nasbench201 cell: it needs one of "
+            f"genotype of space {genotype.space!r} is not a nasbench201 cell: it needs one of "
             f"{', '.join(OPERATIONS)} for each of {', '.join(names)}"
         )
     nodes = [[f"{kept[f'cell/{s}-{t}'][0]}~{s}" for s, t in EDGES if t == target] for target in range(1, 4)]
@@ -205,10 +228,10 @@ def to_string(genotype: Genotype) -> str:
 
 
 def from_string(text: str) -> Genotype:
-    """Reads the official form.
+    """Read the official form.
 
     Raises:
-        InputError: not of that form.
+        InputError: the text does not have that form.
     """
     nodes = text.strip().split("+")
     found = [re.findall(r"([^|~]+)~(\d+)\|", node) for node in nodes]
@@ -220,13 +243,13 @@ def from_string(text: str) -> Genotype:
     except InputError:
         pass
     raise InputError(
-        f"{text!r} is no NAS-Bench-201 string: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op among "
+        f"{text!r} is not a NAS-Bench-201 string: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of "
         f"{', '.join(OPERATIONS)}"
     )
 
 
 def graphs(genotype: Genotype) -> list[CellGraph]:
-    """The cell as a graph to draw."""
+    """Graphs to draw: the cell."""
     to_string(genotype)
     nodes = ("input", "1", "2", "output")
     edges = tuple((nodes[s], nodes[t], genotype[f"cell/{s}-{t}"][0]) for s, t in EDGES)

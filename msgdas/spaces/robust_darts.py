@@ -1,4 +1,4 @@
-"""S1 to S4, sub-spaces of DARTS's in which DARTS fails (Zela et al. 2020, arXiv:1909.09656)."""
+"""S1 to S4: subsets of the DARTS space in which DARTS fails (Zela et al. 2020, arXiv:1909.09656)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EDGES = tuple(
 )
 MAX, AVG, SKIP = "max_pool_3x3", "avg_pool_3x3", "skip_connect"
 SEP, DIL, DIL5 = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5"
-_S1 = (  # the two of each edge that DARTS had found best, as in github.com/automl/RobustDARTS
+_S1 = (  # the two best of each edge according to DARTS, as in github.com/automl/RobustDARTS
     *((SKIP, DIL), (SKIP, DIL5)),  # normal cell, into node 2
     *((SKIP, DIL5), (SKIP, SEP), (SKIP, DIL)),
     *((MAX, SKIP), (SKIP, SEP), (SKIP, SEP), (SKIP, DIL)),
@@ -35,30 +35,30 @@ CANDIDATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # space â†’ edge â†
 
 
 def to_string(genotype: Genotype) -> str:
-    """DARTS's text.
+    """The text form of DARTS.
 
     Raises:
-        InputError: not a genotype of one of these spaces, or with an operation that its space has not on that edge.
+        InputError: the genotype is not of these spaces or has an operation not allowed on that edge.
     """
     text = darts_text.to_string(genotype)
     if genotype.space not in CANDIDATES:
-        raise InputError(f"genotype of space {genotype.space!r} is none of {', '.join(CANDIDATES)}")
+        raise InputError(f"genotype of space {genotype.space!r}: use one of {', '.join(CANDIDATES)}")
     edges = CANDIDATES[genotype.space]
     for kind, cell in genotype.cells:
         for state, node in enumerate(cell.nodes, 2):
             for label, source in node:
-                able = edges.get(f"{kind}/{source}-{state}", ())
-                if label not in able:
+                allowed = edges.get(f"{kind}/{source}-{state}", ())
+                if label not in allowed:
                     where = f"{label} from {source} to {state} in the {kind} cell"
-                    raise InputError(f"{where}: {genotype.space} has {' or '.join(able) or 'no such edge'} there")
+                    raise InputError(f"{where}: {genotype.space} allows {' or '.join(allowed) or 'no edge'} there")
     return text
 
 
 def from_string(space: str, text: str) -> Genotype:
-    """Reads DARTS's text as a genotype of ``space``.
+    """Read the text form of DARTS as a genotype of ``space``.
 
     Raises:
-        InputError: not of that form or that space.
+        InputError: the text does not have that form, or the genotype is not in that space.
     """
     genotype = darts_text.from_string(text, space)
     to_string(genotype)

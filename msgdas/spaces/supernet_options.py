@@ -1,4 +1,4 @@
-"""What a method asks of a super-net, and what a space can give."""
+"""Match what a method asks of a super-net to what a space offers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["supernet_options"]
 
 
 def supernet_options(space: Space, method: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the ``asked`` arguments (`Method.supernet`) that the space's super-net takes.
+    """Select from ``asked`` (`Method.supernet`) the arguments that the super-net of ``space`` accepts.
 
     Args:
-        method: name for the error.
+        method: name of the method, for the error message.
 
     Raises:
-        InputError: something is asked for and the space takes none of it.
+        InputError: ``asked`` is not empty and the space accepts none of it.
     """
     known = signature(space.supernet).parameters
     options = {option: value for option, value in asked.items() if option in known}

@@ -1,4 +1,4 @@
-"""A space with a known answer: one candidate of every choice generated the data."""
+"""A space with a known answer: one candidate of every choice generates the data."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ CANDIDATES = ("none", "identity", "square", "sine")
 
 
 class ToyNet(nn.Module):
-    """``logits = W · concat_c o_c(x_c) + b``: each choice sees its own ``width`` inputs. ``(B, choices · width) →
-    (B, classes)``."""
+    """Super-net ``logits = W · concat_c o_c(x_c) + b``, where each choice sees its own ``width`` inputs.
+
+    ``(B, choices · width) → (B, classes)``.
+    """
 
     space = "toy"
 
@@ -53,7 +55,13 @@ class ToyNet(nn.Module):
 
 
 def problem(seed: int = 0, *, choices: int = 3, width: int = 4, classes: int = 4) -> tuple[ToyNet, Genotype, Tensor]:
-    """A super-net, the genotype that generates the labels (never ``none``), and the matrix it does so with."""
+    """Return a super-net, the genotype that generates the labels (never ``none``) and its matrix ``(classes, choices ·
+    width)``.
+
+    Example:
+        >>> net, answer, weight = problem(seed=0)
+        >>> x, labels = next(batches(answer, weight))
+    """
     generator = torch.Generator().manual_seed(seed)
     answer = torch.randint(1, len(CANDIDATES), (choices,), generator=generator).tolist()
     weight = torch.randn(classes, choices * width, generator=generator)
@@ -64,7 +72,10 @@ def problem(seed: int = 0, *, choices: int = 3, width: int = 4, classes: int = 4
 def batches(
     genotype: Genotype, weight: Tensor, *, batch_size: int = 64, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless fresh batches ``(x ~ N(0, 1), label = argmax W · concat_c o_c(x_c))`` of the genotype's own network."""
+    """Yield new batches ``(x ~ N(0, 1), labels = argmax W · concat_c o_c(x_c))`` without end.
+
+    Shapes: ``(batch_size, choices · width)`` and ``(batch_size,)``. The operations o are those of ``genotype``.
+    """
     generator = torch.Generator().manual_seed(seed)
     parts = [_Function(kept[0]) for _, kept in genotype.choices]
     while True:

@@ -78,7 +78,7 @@ HEADER = "arch_str,accuracy,train_seconds"
         ("t.csv", f"{HEADER}\n{CELLS[0]},90,-1\n", "line 2: train_seconds is '-1': give seconds"),
         ("t.csv", f"{HEADER}\n{CELLS[0]},90,1\n{CELLS[0]},91,1\n", "has 91 and, before, 90: keep one"),
         ("t.csv", f"{HEADER}\n{CELLS[0]},0.9,1\n", "give percent, not fractions"),
-        ("t.csv", f"{HEADER}\n|x~0|,90,1\n", "line 2: '|x~0|' is no NAS-Bench-201 string"),
+        ("t.csv", f"{HEADER}\n|x~0|,90,1\n", "line 2: '|x~0|' is not a NAS-Bench-201 string"),
         ("t.csv", f"{HEADER}\n", "is empty"),
         ("t.csv", f"arch_str,top1\n{CELLS[0]},90\n", "but arch_str, top1: name one with --column"),
         ("t.csv", f"cell,accuracy\n{CELLS[0]},90\n", "has no column genotype or arch_str or arch, but cell"),

@@ -1,4 +1,4 @@
-"""Samplers: one contract for all of them, and the Plackett–Luce law of Gumbel-TopK."""
+"""Samplers: one contract for all, and the distribution that each one draws from."""
 
 from __future__ import annotations
 
@@ -336,7 +336,7 @@ def test_binary_gates_draw_the_pair_without_replacement_and_run_one_by_its_share
 @pytest.mark.parametrize(
     ("kept", "line"),
     [
-        ({"c0": "0", "d": "0"}, r"decides 'd', which is no"),
+        ({"c0": "0", "d": "0"}, r"decides 'd', which is not a choice"),
         ({"c0": "0", "c1": "9"}, r"'c1' has no candidate '9': .*0, 1, 2"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A cell as a graph."""
+"""Cells as graphs: what is refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The DARTS space: published cells, exact costs, images of any size, and what its rule derives."""
+"""The DARTS space: published cells, exact costs, images of any size, and the genotypes its rule derives."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ def test_other_ways_to_write_it_are_read(text):
     [
         ("", "is not known: use NASNet"),
         ("DARTS_V3", "is not known: use NASNet"),
-        ("Genotype(", "no darts genotype"),
-        ("Genotype()", "no darts genotype"),
-        ("Genotype(1)", "no darts genotype"),
-        ("Genotype(__import__('os'))", "no darts genotype"),
-        (V2.replace("normal_concat=[2, 3, 4, 5]", "normal_concat=range(10**9)"), "no darts genotype"),
+        ("Genotype(", "not a genotype of space darts"),
+        ("Genotype()", "not a genotype of space darts"),
+        ("Genotype(1)", "not a genotype of space darts"),
+        ("Genotype(__import__('os'))", "not a genotype of space darts"),
+        (V2.replace("normal_concat=[2, 3, 4, 5]", "normal_concat=range(10**9)"), "not a genotype of space darts"),
         (V2.replace("[2, 3, 4, 5]", "[2, 3, 4, 9]"), "concat"),
-        (V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 5)"), "use inputs 0 to 4"),
-        (V2.replace(", ('dil_conv_3x3', 2)]", "]"), "not two for each node"),
+        (V2.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 5)"), "use one or more inputs from 0 to 4"),
+        (V2.replace(", ('dil_conv_3x3', 2)]", "]"), "every node takes two"),
         (V2.replace("dil_conv_3x3", "dil_conv_9x9"), "darts needs two of none"),
-        (V2.replace("reduce=", "other="), "no darts genotype"),
+        (V2.replace("reduce=", "other="), "not a genotype of space darts"),
     ],
 )
 def test_a_wrong_text_is_one_line(text, why):
@@ -175,7 +175,7 @@ def test_odd_sizes_run_in_search_and_in_evaluation(size):
         ({"image_size": 7}, "image size 7: darts needs 8"),
         ({"cells": 2}, "cells=2: darts needs 3"),
         ({"channels": 5}, "channels=5: darts needs an even number"),
-        ({"form": "mnist"}, "network 'mnist': use cifar or imagenet"),
+        ({"form": "mnist"}, "form 'mnist': use cifar or imagenet"),
     ],
 )
 def test_what_it_cannot_be_is_one_line(arguments, line):

@@ -1,4 +1,4 @@
-"""The spaces of inverted residuals: exact costs, texts, images of any size, and what is derived from them."""
+"""The mbconv and mbconv-macro spaces: exact costs, text forms, images of any size, derived genotypes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_wrong_mbconv_text_is_one_line(text, why):
 
 @pytest.mark.parametrize("text", ["", "0201210", "020121000", "0201210x", "02012103"])
 def test_a_wrong_benchmark_string_is_one_line(text):
-    with pytest.raises(InputError, match="8 digits of 0, 1 and 2"):
+    with pytest.raises(InputError, match="8 digits 0, 1 or 2"):
         mbconv_macro.from_string(text)
 
 
@@ -138,9 +138,9 @@ def test_a_genotype_of_another_space_has_no_network(space):
 
 
 def test_the_number_of_layers_is_the_genotypes():
-    with pytest.raises(InputError, match="cells=3: this genotype has 4 layers a stage"):
+    with pytest.raises(InputError, match="cells=3: this genotype has 4 layers per stage"):
         mbconv.network(mbconv.from_string(MOBILE), cells=3)
-    with pytest.raises(InputError, match="cells=3: mbconv-macro has 8 layers"):
+    with pytest.raises(InputError, match="cells=3: mbconv-macro always has 8 layers"):
         mbconv_macro.supernet(cells=3)
 
 

@@ -52,14 +52,14 @@ def test_all_strings_come_back():
     ],
 )
 def test_a_wrong_string_is_one_line(text):
-    with pytest.raises(InputError, match="no NAS-Bench-201 string") as error:
+    with pytest.raises(InputError, match="not a NAS-Bench-201 string") as error:
         from_string(text)
     assert "\n" not in str(error.value)
     assert repr(text) in str(error.value)
 
 
 def test_a_genotype_of_another_space_has_no_network():
-    with pytest.raises(InputError, match="no nasbench201 cell"):
+    with pytest.raises(InputError, match="not a nasbench201 cell"):
         network(Genotype("toy", {"part/0": "square"}))
 
 

@@ -1,4 +1,4 @@
-"""S1 to S4: what each edge may be, noise, and what is derived."""
+"""S1 to S4: operations allowed per edge, noise, derived genotypes."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def test_a_cell_of_the_papers_own_search_is_read():
 @pytest.mark.parametrize(
     ("space", "text", "why"),
     [
-        ("s2", OF_S1, "dil_conv_3x3 from 0 to 2 in the normal cell: s2 has skip_connect or sep_conv_3x3 there"),
-        ("s4", "DARTS_V2", "sep_conv_3x3|skip_connect from 0 to 4 in the normal cell: s4 has noise or sep_conv_3x3"),
+        ("s2", OF_S1, "dil_conv_3x3 from 0 to 2 in the normal cell: s2 allows skip_connect or sep_conv_3x3 there"),
+        ("s4", "DARTS_V2", "sep_conv_3x3|skip_connect from 0 to 4 in the normal cell: s4 allows noise or sep_conv_3x3"),
         ("s3", "unknown", r"s3 genotype 'unknown' is not known: use Genotype\("),
-        ("s3", "Genotype()", "is no s3 genotype"),
+        ("s3", "Genotype()", "is not a genotype of space s3"),
     ],
 )
 def test_what_a_space_has_not_is_one_line(space, text, why):

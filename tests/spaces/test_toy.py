@@ -1,4 +1,4 @@
-"""Every method finds the candidate that generated the data."""
+"""Every method finds the candidates that generated the data."""
 
 from __future__ import annotations
 
