@@ -20,7 +20,6 @@ __all__ = [
     "Parts",
     "added",
     "first_order",
-    "gather_gradients",
     "mean_backward",
     "probed",
 ]
@@ -116,9 +115,9 @@ def mean_backward(
 
     Args:
         net: the super-net, or its `all_choices`.
-        inputs: for each sub-graph the leaves that get a gradient; default: ``weights``, and gates that are leaves.
-        weights: parameters of the net; their gradients are gathered between the backward passes (`gather_gradients`).
-        scale: multiply the losses by this, and divide the gradients by it afterwards.
+        inputs: for each sub-graph the leaves that get a gradient; default: every leaf.
+        scale: multiply the losses by this, and divide the gradients by it afterwards: those of ``inputs``; by default
+            those of ``weights`` and of the gates.
     """
     share = len(subgraphs) / scale
 
@@ -136,28 +135,8 @@ def mean_backward(
         for k, subgraph in enumerate(subgraphs):
             with select(net, subgraph):
                 for part in objective.parts if isinstance(objective, Parts) else [objective]:
-                    gather_gradients(weights)
                     torch.autograd.backward(of(part), inputs=inputs[k] if inputs else None)
     if scale != 1:
         gates = (gate.weights for subgraph in subgraphs for gate in subgraph.values() if gate.weights.is_leaf)
         reached = chain.from_iterable(inputs) if inputs else chain(weights, gates)
         torch._foreach_div_([leaf.grad for leaf in dict.fromkeys(reached) if leaf.grad is not None], scale)
-
-
-def gather_gradients(weights: Sequence[Tensor]) -> None:
-    """Move them to one block of memory. Where a backward has left them they lie between the maps that it has freed, and
-    the next one's maps find no room of their size there: on a CPU the peak of several paths would be 1.1 times that of
-    one."""
-    grads = {
-        weight: weight.grad
-        for weight in weights
-        if weight.grad is not None and weight.device.type == "cpu" and weight.grad.layout == torch.strided
-    }
-    for dtype in {grad.dtype for grad in grads.values()}:
-        those = {weight: grad for weight, grad in grads.items() if grad.dtype == dtype}
-        block = torch.empty(sum(grad.numel() for grad in those.values()), dtype=dtype)
-        parts = torch.split(block, [grad.numel() for grad in those.values()])
-        places = [part.as_strided(g.shape, g.stride()) for part, g in zip(parts, those.values(), strict=True)]
-        torch._foreach_copy_(places, list(those.values()))
-        for weight, place in zip(those, places, strict=True):
-            weight.grad = place

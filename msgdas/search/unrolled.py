@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from msgdas.choice import Choice
 from msgdas.errors import InputError
-from msgdas.search.gradients import AlphaStep, gather_gradients, mean_backward
+from msgdas.search.gradients import AlphaStep, mean_backward
 from msgdas.subgraph import SubGraph, cut
 from msgdas.supernet import Places, select
 
@@ -147,7 +147,6 @@ def _backward(
 ) -> list[Tensor | None]:
     """Gradients of the mean objective with respect to ``inputs``; their ``.grad`` is None afterwards."""
     mean_backward(step.places, leaves, objective, inputs=[inputs for _ in leaves], scale=step.scale)
-    gather_gradients(inputs)
     found = [leaf.grad for leaf in inputs]
     for leaf in inputs:
         leaf.grad = None

@@ -104,21 +104,6 @@ def test_weight_gradients_together_and_one_after_another_are_the_same(net, alpha
     assert any(g is None for g in found[0])  # 18 draws do not reach every convolution
 
 
-def test_what_earlier_paths_leave_lies_in_one_block_of_memory(net, alphas):
-    net.to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        subgraphs = GumbelTopK(3)(alphas, generator=seeded(2))
-    before_the_last = []
-
-    def objective():
-        before_the_last[:] = [(w.stride(), w.grad) for w in net.parameters() if w.grad is not None]
-        return F.cross_entropy(net(X), Y)
-
-    mean_backward(net, subgraphs, objective, weights=list(net.parameters()))
-    assert len({grad.untyped_storage().data_ptr() for _, grad in before_the_last}) == 1 < len(before_the_last)
-    assert all(grad.stride() == stride for stride, grad in before_the_last)
-
-
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("hypergradient", [probed, first_order])
 def test_gate_gradients_are_those_of_running_every_candidate(net, alphas, hypergradient, seed):

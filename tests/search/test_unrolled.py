@@ -12,7 +12,6 @@ from torch.optim import SGD
 
 from msgdas.errors import InputError
 from msgdas.samplers import GumbelTopK, Softmax
-from msgdas.search import unrolled
 from msgdas.search.gradients import AlphaStep, first_order
 from msgdas.search.unrolled import Unrolled
 from msgdas.supernet import select
@@ -112,19 +111,6 @@ def test_unrolled_leaves_weights_gradients_and_momentum_as_they_were():
     assert all(p.grad is None for p in one.net.parameters())
     for i, state in before[1]["state"].items():
         assert torch.equal(one.optimizer.state_dict()["state"][i]["momentum_buffer"], state["momentum_buffer"])
-
-
-def test_the_gradients_that_it_keeps_lie_in_one_block_of_memory(monkeypatch):
-    backward, found = unrolled._backward, []
-
-    def kept(*given):
-        found.append(backward(*given))
-        return found[-1]
-
-    monkeypatch.setattr(unrolled, "_backward", kept)
-    SecondOrder().by(Unrolled())
-    assert len(found) == 4
-    assert all(len({grad.untyped_storage().data_ptr() for grad in grads}) == 1 < len(grads) for grads in found[:2])
 
 
 def test_unrolled_says_what_it_needs():
