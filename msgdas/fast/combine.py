@@ -61,7 +61,7 @@ def combine(terms: Sequence[Term]) -> Tensor:
 
 def _running(terms: Sequence[Term]) -> Sequence[Term]:
     """Without those that add zeros, if others are left: nor do their weights get a gradient other than zero."""
-    return [term for term in terms if not isinstance(term.module, Zero)] or terms[:1]
+    return [term for term in terms if not isinstance(term.module, Zero) or hooked(term.module)] or terms[:1]
 
 
 # ---------------------------------------------------------------- with compiled kernels
