@@ -224,10 +224,9 @@ def recompute_in(net, recompute=True):
             module.recompute = recompute
 
 
-@either
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("drop", [0.0, 0.4])
-@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(("fast", "kernels"), [(False, False), (True, False), (True, True)], indirect=["kernels"])
 def test_recomputation_changes_nothing(space, drop, fast, kernels):
     """Running statistics are updated once, and DropBlock draws the same masks again."""
     torch.manual_seed(0)
