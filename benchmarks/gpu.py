@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from msgdas.bench import memory, setups, speed
 from msgdas.bench.rows import Row, write_rows
-from msgdas.bench.setups import Method, Plain, Setting
+from msgdas.bench.setups import Contender, Plain, Setting
 from msgdas.errors import InputError
 from msgdas.search.gradients import mean_backward
 from msgdas.search.search import Search
@@ -31,9 +31,9 @@ from msgdas.subgraph import cut
 
 RESULTS = Path(__file__).parent / "results" / "gpu.csv"
 SIZES = (("nasbench201", 16, 5), ("darts", 16, 8))
-METHODS = (
-    *(Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in (1, 2, 3, 4)),
-    *(Method(name, name) for name in ("gdas", "proxylessnas", "darts")),
+CONTENDERS = (
+    *(Contender(f"msgdas:k={k}", "msgdas", {"k": k}) for k in (1, 2, 3, 4)),
+    *(Contender(name, name) for name in ("gdas", "proxylessnas", "darts")),
 )
 EPOCHS, WARMUP, IMAGES = 50, 0.6, 25_000  # the whole search: on each half of CIFAR-10's training part
 PARTS = ("ratios", "launches", "graphs", "whole", "profile")
@@ -56,9 +56,11 @@ class Whole:
 class Subject:
     """A search on the GPU, and its steps."""
 
-    def __init__(self, setting: Setting, method: Method, layout: torch.memory_format = torch.contiguous_format) -> None:
+    def __init__(
+        self, setting: Setting, contender: Contender, layout: torch.memory_format = torch.contiguous_format
+    ) -> None:
         net = setups.supernet(setting).to(memory_format=layout)
-        self.search: Search = setups.search_of(method, setting, net)
+        self.search: Search = setups.search_of(contender, setting, net)
         self.train, self.valid = (
             (x.contiguous(memory_format=layout), y) for x, y in [setups.batch(setting), setups.batch(setting)]
         )
@@ -73,7 +75,7 @@ class Subject:
 
 def plain_step(setting: Setting) -> Callable[[], None]:
     """A training step of a random sub-graph's network."""
-    search = setups.search_of(Method("random", "random"), setting)
+    search = setups.search_of(Contender("random", "random"), setting)
     net, (kept,) = setups.plain_networks(search, search.method.sampler, search.net)
     plain, batch = Plain(net, kept), setups.batch(setting)
     return lambda: plain.step(batch)
@@ -124,8 +126,8 @@ def profiled(step: Callable[[], None], steps: int = 5) -> Profile:
 
 def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
     """Ratios of every method to plain training of its sub-graphs."""
-    times = speed.measure(setting, METHODS, rounds=rounds)
-    used = {method.text: [memory.peak(setting, method)] for method in (memory.PLAIN, *METHODS)}
+    times = speed.measure(setting, CONTENDERS, rounds=rounds)
+    used = {each.text: [memory.peak(setting, each)] for each in (memory.PLAIN, *CONTENDERS)}
     rows = speed.to_rows(times, used, setting)
     console.print(speed.to_table(rows, list(times), setting), width=80)
     for row in rows:
@@ -134,7 +136,7 @@ def ratios(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 
 def launches(setting: Setting, console: Console) -> Iterator[Row]:
     """Kernels launched per step."""
-    subjects = {method.text: Subject(setting, method) for method in METHODS[:3]}
+    subjects = {each.text: Subject(setting, each) for each in CONTENDERS[:3]}
     steps = {"plain": plain_step(setting)} | {f"{t} weight": s.weight for t, s in subjects.items()}
     steps |= {f"{t} alpha": s.alpha for t, s in subjects.items()}
     table = Table(
@@ -154,7 +156,7 @@ def graphs(setting: Setting, rounds: int, console: Console) -> Iterator[Row]:
 
     tests/search/test_waits.py shows without a GPU that nothing in them waits for the device or reads a number.
     """
-    subject = Subject(setting, Method("darts", "darts"))
+    subject = Subject(setting, Contender("darts", "darts"))
     net, (x, labels) = subject.search.net, subject.train
     weights = [p for p in net.parameters() if p.requires_grad]
     leaves, _ = cut(subject.search.draw())
@@ -192,8 +194,8 @@ def whole(setting: Setting, configurations: Sequence[Whole], rounds: int, consol
     table.title = f"{setting.space}, batch {setting.batch_size}: MSG-DAS on CIFAR-10"
     per_epoch = IMAGES // setting.batch_size
     for one in configurations:
-        method = Method(one.text, "msgdas", {"k": one.k, "precision": one.precision})
-        subject = Subject(setting, method, one.layout)
+        contender = Contender(one.text, "msgdas", {"k": one.k, "precision": one.precision})
+        subject = Subject(setting, contender, one.layout)
         torch.cuda.reset_peak_memory_stats()
         took = timed({"weight": subject.weight, "alpha": subject.alpha}, rounds)
         mib = torch.cuda.max_memory_allocated() / memory.MIB
@@ -235,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ways = [Whole(3, p, layout) for p in ("float32", "bfloat16") for layout in layouts]
                 rows += whole(large, [*ways, Whole(1), Whole(2)], args.rounds, console)
             if "profile" in args.parts:
-                subject = Subject(large, Method("k=3", "msgdas", {"k": 3, "precision": "bfloat16"}))
+                subject = Subject(large, Contender("k=3", "msgdas", {"k": 3, "precision": "bfloat16"}))
                 for name, step in {"weight": subject.weight, "alpha": subject.alpha}.items():
                     console.print(f"\n{setting.space}, batch 256, K = 3, bfloat16, {name} step, mean of 5:")
                     sys.stdout.write(profiled(step).table + "\n")

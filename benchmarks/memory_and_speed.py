@@ -23,7 +23,7 @@ from rich.console import Console
 
 from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, Row, to_table, write_rows
-from msgdas.bench.setups import Method, Setting, supernet
+from msgdas.bench.setups import Contender, Setting, supernet
 from msgdas.bench.speed import Round
 from msgdas.errors import InputError
 from msgdas.fast.memory import keep_freed_memory
@@ -32,21 +32,21 @@ from msgdas.supernet import choices
 
 KS = (1, 2, 3, 4)
 TIMES = [
-    *(Method(name, name) for name in ("random", "gdas", "darts", "naive", "darts-2nd")),
-    *(Method(f"k{k}", "msgdas", {"k": k}) for k in KS),
-    *(Method(f"k{k} taught", "msgdas", {"k": k, "guidance": 1.0, "hypergradient": None}) for k in KS),
+    *(Contender(name, name) for name in ("random", "gdas", "darts", "naive", "darts-2nd")),
+    *(Contender(f"k{k}", "msgdas", {"k": k}) for k in KS),
+    *(Contender(f"k{k} taught", "msgdas", {"k": k, "guidance": 1.0, "hypergradient": None}) for k in KS),
 ]
 PICKED = {"k": 4, "guidance": 1.0, "gradient": "picked"}  # for target 4: the same paths, four or one per step
 MEMORY = {
     "plain": memory.PLAIN,
-    "gdas": Method("gdas", "gdas"),
-    "k1-probed": Method("k1-probed", "msgdas", {"k": 1, "guidance": 1.0}),
-    "k1-picked": Method("k1-picked", "msgdas", PICKED | {"one_by_one": True}),
-    "k4-picked": Method("k4-picked", "msgdas", PICKED),
-    **{f"k{k}": Method(f"k{k}", "msgdas", {"k": k, "guidance": 1.0}) for k in KS[1:]},
-    "multi-path": Method("multi-path", "darts"),
-    "second-order": Method("second-order", "darts-2nd"),
-    "naive": Method("naive", "naive"),
+    "gdas": Contender("gdas", "gdas"),
+    "k1-probed": Contender("k1-probed", "msgdas", {"k": 1, "guidance": 1.0}),
+    "k1-picked": Contender("k1-picked", "msgdas", PICKED | {"one_by_one": True}),
+    "k4-picked": Contender("k4-picked", "msgdas", PICKED),
+    **{f"k{k}": Contender(f"k{k}", "msgdas", {"k": k, "guidance": 1.0}) for k in KS[1:]},
+    "multi-path": Contender("multi-path", "darts"),
+    "second-order": Contender("second-order", "darts-2nd"),
+    "naive": Contender("naive", "naive"),
 }
 PAIRS: dict[tuple[str, str], tuple[str, float | None]] = {  # memory ratios: number and value of the target
     ("k4-picked", "k1-picked"): ("4", 1.03),

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from msgdas.bench import speed
 from msgdas.bench.rows import Row, machine, to_table, write_rows
-from msgdas.bench.setups import CLASSES, LR, Method, Setting, batch, search_of
+from msgdas.bench.setups import CLASSES, LR, Contender, Setting, batch, search_of
 from msgdas.errors import InputError
 from msgdas.fast.memory import keep_freed_memory
 from msgdas.fast.native import use_native
@@ -64,8 +64,7 @@ class Steps:
 
 def ours(setting: Setting, name: str, **options: Any) -> Steps:
     """The steps of a method of `msgdas.methods`."""
-    method = Method(name, name, options)
-    search = search_of(method, setting)
+    search = search_of(Contender(name, name, options), setting)
     train, valid = batch(setting), batch(setting)
 
     def weight() -> None:

@@ -1,1 +1,1 @@
-"""What a search step costs in time and memory."""
+"""Time and memory of a search step."""

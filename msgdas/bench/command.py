@@ -1,4 +1,4 @@
-"""What ``msgdas bench speed`` does."""
+"""The command ``msgdas bench speed`` as a function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from msgdas.bench import memory, speed
 from msgdas.bench.rows import Earlier, write_rows
-from msgdas.bench.setups import Method, Setting
+from msgdas.bench.setups import Contender, Setting
 from msgdas.errors import InputError
 from msgdas.report.terminal import CountView
 
@@ -17,13 +17,16 @@ __all__ = ["run"]
 
 
 def run(
-    setting: Setting, methods: Sequence[Method], *, rounds: int, clock: str = "wall",
+    setting: Setting, contenders: Sequence[Contender], *, rounds: int, clock: str = "wall",
     with_memory: bool = True, out: Path | None = None, before: Path | None = None, console: Console,
 ) -> bool:  # fmt: skip
-    """Measure, write ``out``, print a table of 80 columns and, with an earlier result ``before``, what has grown.
+    """Measure, write the result to ``out`` and print a table of 80 columns.
+
+    Args:
+        before: an earlier result to compare with; ratios that have grown are printed.
 
     Returns:
-        Whether nothing has.
+        Whether no ratio has grown; True without ``before``.
 
     Raises:
         InputError: a file cannot be read or written, or a method or setting is refused.
@@ -33,11 +36,11 @@ def run(
     where = speed.where(setting, clock)
     earlier = Earlier.read(before, where) if before else None
     with CountView(console, "rounds") as view:
-        times = speed.measure(setting, methods, rounds=rounds, clock=clock, on_round=view.count)
+        times = speed.measure(setting, contenders, rounds=rounds, clock=clock, on_round=view.count)
     used: dict[str, list[float]] = {}
     if with_memory:
         with CountView(console, "processes") as view:
-            used = memory.measure(setting, [memory.PLAIN, *methods], on_process=view.count)
+            used = memory.measure(setting, [memory.PLAIN, *contenders], on_process=view.count)
     rows = speed.to_rows(times, used, setting)
     if out:
         write_rows(out, rows, where)

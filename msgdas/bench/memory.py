@@ -1,8 +1,8 @@
-"""What a search step costs in memory: a process per configuration.
+"""Peak memory of a search step, measured in a process per configuration.
 
-Main memory: the peak resident set during the steps, less the resident set after imports, building, and the same steps
-on two images, which read some 20 MiB of the program's own code from disk. On a GPU: the most that was allocated there
-during the steps, less what was before.
+On a CPU: the peak resident set during the steps, minus the resident set after imports, building the network and the
+same steps on two images, which load some 20 MiB of code. On a GPU: the peak of allocated memory during the steps, minus
+what was allocated before them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pathlib import Path
 import torch
 
 from msgdas.alphas import Alphas
-from msgdas.bench.setups import Method, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
+from msgdas.bench.setups import Contender, Plain, Setting, batch, genotype_of, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.fast.native import use_native
 from msgdas.samplers import Sampler, SinglePath
-from msgdas.search.method import Method as SearchMethod
+from msgdas.search.method import Method
 from msgdas.search.search import Batch
 from msgdas.subgraph import SubGraph
 
 __all__ = ["PLAIN", "measure", "peak"]
 
-PLAIN = Method("plain", "plain")
-PATHS = 24  # single-path sub-graphs that a configuration runs: for any K the largest of as many
-STEPS = 6  # of one that runs several candidates at once: there all sub-graphs are alike
+PLAIN = Contender("plain", "plain")
+PATHS = 24  # single-path sub-graphs that each configuration runs: the peak of the same number for every K
+STEPS = 6  # steps of a configuration that runs several candidates at once: its sub-graphs are all alike
 MIB = 2**20
 
 Step = Callable[[Batch, Batch], None]
@@ -40,48 +40,49 @@ Step = Callable[[Batch, Batch], None]
 
 def measure(
     setting: Setting,
-    methods: Sequence[Method],
+    contenders: Sequence[Contender],
     *,
     repeats: int = 1,
     on_process: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
-    """MiB of every method, by its text; `PLAIN` is random sub-graphs of the space, as plain networks.
+    """Peak memory in MiB of every contender, by its text. `PLAIN` trains random sub-graphs of the space as plain
+    networks.
 
-    A method of K sub-graphs with the option ``one_by_one`` runs one of them a step: with K = 1 the very paths of K.
+    With the option ``one_by_one`` a method of K sub-graphs runs one of them per step: the same paths, one at a time.
 
     Args:
-        repeats: processes per method, each of another seed.
-        on_process: gets the number of processes that have ended, and of all.
+        repeats: processes per contender, each with another seed.
+        on_process: called with the number of finished processes and the number of all.
 
     Raises:
         InputError: a process failed.
     """
-    found: dict[str, list[float]] = {method.text: [] for method in methods}
+    found: dict[str, list[float]] = {contender.text: [] for contender in contenders}
     for repeat in range(repeats):
-        for method in methods:
-            on_process(sum(map(len, found.values())), repeats * len(methods))
-            found[method.text].append(_in_a_process(replace(setting, seed=setting.seed + repeat), method))
+        for contender in contenders:
+            on_process(sum(map(len, found.values())), repeats * len(contenders))
+            found[contender.text].append(_in_a_process(replace(setting, seed=setting.seed + repeat), contender))
     return found
 
 
-def _in_a_process(setting: Setting, method: Method) -> float:
-    given = json.dumps({"setting": asdict(setting), "method": asdict(method)})
+def _in_a_process(setting: Setting, contender: Contender) -> float:
+    given = json.dumps({"setting": asdict(setting), "contender": asdict(contender)})
     environment = os.environ | {"OMP_NUM_THREADS": str(setting.threads)}
     command = [sys.executable, "-m", "msgdas.bench.memory", given]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        raise InputError(f"memory of {method.text}: {lines[-1] if lines else f'ended with code {done.returncode}'}")
+        raise InputError(f"memory of {contender.text}: {lines[-1] if lines else f'ended with code {done.returncode}'}")
     return float(done.stdout)
 
 
-def peak(setting: Setting, method: Method) -> float:
-    """MiB that the steps of one configuration add; once, in a fresh process."""
+def peak(setting: Setting, contender: Contender) -> float:
+    """MiB that the steps of one configuration add. Call it once in a fresh process."""
     torch.manual_seed(setting.seed)
-    steps = _plain_steps(setting) if method == PLAIN else _steps(method, setting)
+    steps = _plain_steps(setting) if contender == PLAIN else _steps(contender, setting)
     before = 0.0
     for size in (2, setting.batch_size):
-        train, valid = (batch(replace(setting, batch_size=size), method) for _ in range(2))
+        train, valid = (batch(replace(setting, batch_size=size), contender) for _ in range(2))
         before = _begin(setting.device)
         for step in steps:
             step(train, valid)
@@ -89,7 +90,7 @@ def peak(setting: Setting, method: Method) -> float:
 
 
 class _OneByOne:
-    """The sub-graphs of a draw, one at a call: the draw is repeated until all of them were handed out."""
+    """Hands out the sub-graphs of one draw, one per call: rewinds the generator until all were handed out."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler, self._next, self._before = sampler, 0, torch.Tensor()
@@ -105,8 +106,8 @@ class _OneByOne:
         return [one]
 
 
-def one_by_one_of(method: SearchMethod) -> SearchMethod:
-    """The method, complete for its network, with one of its sub-graphs a step."""
+def one_by_one_of(method: Method) -> Method:
+    """``method``, already complete for its network, running one of its sub-graphs per step."""
     assert method.weight_sampler is not None
     return replace(method, sampler=_OneByOne(method.sampler), weight_sampler=_OneByOne(method.weight_sampler))
 
@@ -122,10 +123,10 @@ def _plain_step(plain: Plain) -> Step:
     return lambda train, valid: plain.step(train)
 
 
-def _steps(method: Method, setting: Setting) -> list[Step]:
-    options = dict(method.options)
+def _steps(contender: Contender, setting: Setting) -> list[Step]:
+    options = dict(contender.options)
     one_by_one = options.pop("one_by_one", False)
-    search = search_of(replace(method, options=options), setting)
+    search = search_of(replace(contender, options=options), setting)
 
     def step(train: Batch, valid: Batch) -> None:
         search.step(train, valid)
@@ -141,7 +142,7 @@ def _steps(method: Method, setting: Setting) -> list[Step]:
 
 
 def _begin(device: str) -> float:
-    """MiB now; from here on the peak counts."""
+    """Reset the peak; return MiB in use now."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / MIB
@@ -157,7 +158,8 @@ def _peak(device: str) -> float:
 
 
 def _resident(field: str) -> float:
-    """MiB. Linux hands ru_maxrss of the parent on to a started process, hence /proc where there is one."""
+    """A field of ``/proc/self/status`` in MiB. On Linux a new process inherits the ru_maxrss of its parent, so that is
+    only used where there is no /proc."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith(field + ":"))
@@ -166,12 +168,12 @@ def _resident(field: str) -> float:
 
 
 def main(given: str) -> None:
-    """Print the MiB of one configuration."""
+    """Print the peak memory of one configuration in MiB."""
     asked = json.loads(given)
     setting = Setting(**asked["setting"])
     torch.set_num_threads(setting.threads)
     use_native(setting.native)
-    sys.stdout.write(f"{peak(setting, Method(**asked['method']))}\n")
+    sys.stdout.write(f"{peak(setting, Contender(**asked['contender']))}\n")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,19 @@ from msgdas.runs import versions, write_atomic
 __all__ = ["Comparison", "Earlier", "Row", "machine", "read_rows", "to_table", "write_rows"]
 
 TOLERANCE = 0.25  # relative growth of a ratio that is accepted, on top of its quartile range
-SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # or ratios do not compare
-FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # for older files
+SAME = ("space", "channels", "cells", "image_size", "batch", "threads", "device", "native")  # must match to compare
+FORMER = {"space": "nasbench201", "image_size": "32", "device": "cpu", "native": "False"}  # columns older files lack
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result. ``target``: largest accepted median of ``values``."""
+    """One line of a result.
+
+    Attributes:
+        values: the measurements.
+        unit: of the values; ``"ratio"`` for a ratio.
+        target: largest accepted median; None: no target.
+    """
 
     name: str
     values: Sequence[float]
@@ -49,7 +55,7 @@ class Row:
 
 
 def to_table(rows: Sequence[Row], title: str) -> Table:
-    """Rows with their targets as a table of 80 columns."""
+    """Table of 80 columns: median, quartiles and target of every row."""
     table = Table(title=title, box=None, pad_edge=False)
     table.add_column("# what")
     for column in ("median", "quartiles", "at most"):
@@ -77,7 +83,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """The CPU's name, as the system gives it."""
+    """Name of the CPU, as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -85,7 +91,7 @@ def _cpu() -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Row], where: Mapping[str, object]) -> None:
-    """Write a CSV line per row, with the settings and machine ``where`` it was measured.
+    """Write one CSV line per row. ``where``: settings and machine, further columns of each line.
 
     Raises:
         InputError: the file cannot be written.
@@ -127,12 +133,12 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 class Comparison(NamedTuple):
-    """A result compared with an earlier one.
+    """Comparison of a result with an earlier one.
 
     Attributes:
-        compared: number of ratios that both have.
-        missing: ratios that only the earlier one has.
-        grown: a line of 80 columns for each ratio that grew beyond tolerance and quartile range.
+        compared: number of ratios in both.
+        missing: names of the ratios only in the earlier one.
+        grown: a line of 80 columns for each ratio that grew by more than `TOLERANCE` plus the quartile range.
     """
 
     compared: int
@@ -142,7 +148,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier result with the same settings. Only its ratios are kept: times depend on the machine."""
+    """Ratios of an earlier result with the same settings. Times are left out: they depend on the machine."""
 
     file: Path
     ratios: Mapping[str, tuple[float, float]]  # name → value, quartile range
@@ -187,5 +193,5 @@ class Earlier:
 
 
 def _kind(value: str) -> str:
-    """The device without its model."""
+    """The device without its model: ``"cuda: NVIDIA H200"`` is ``"cuda"``."""
     return value.partition(":")[0]

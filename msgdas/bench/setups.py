@@ -1,6 +1,6 @@
-"""What `speed` and `memory` measure: methods on super-nets, and plain training of the very sub-graphs that they run.
+"""What `speed` and `memory` measure: search steps of methods, and plain training of the sub-graphs that they run.
 
-Everything on random images, in the device's layout.
+Images are random, in the device's faster memory format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from msgdas.methods import METHODS, darts
 from msgdas.samplers import Sampler, SinglePath
 from msgdas.search.execution import Execution
 from msgdas.search.gradients import AlphaStep, mean_backward
-from msgdas.search.method import Method as SearchMethod
+from msgdas.search.method import Method
 from msgdas.search.optimizers import SGD
 from msgdas.search.search import Batch, Search
 from msgdas.spaces import find_space
@@ -36,11 +36,11 @@ from msgdas.subgraph import SubGraph, cut
 from msgdas.supernet import all_choices, choices
 
 __all__ = [
-    "Method",
+    "Contender",
     "Plain",
     "Setting",
     "batch",
-    "default_methods",
+    "default_contenders",
     "genotype_of",
     "naive",
     "plain_networks",
@@ -49,13 +49,13 @@ __all__ = [
     "supernet",
 ]
 
-LR = 1e-3  # of the weights: labels are random, and no loss may run away
+LR = 1e-3  # of the weights; small, so that no loss diverges on random labels
 CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all methods share."""
+    """What all contenders share."""
 
     space: str
     channels: int
@@ -65,17 +65,19 @@ class Setting:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
-    native: bool = False  # compiled kernels: `use_native`
+    native: bool = False  # with compiled kernels
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method with its options. Unless they say otherwise it is past its warm-up and has no DropBlock, as a plain
-    network has none.
+class Contender:
+    """One line of a benchmark: a method with options.
+
+    Like a plain network it has no warm-up and no DropBlock, unless its options say otherwise.
 
     Attributes:
-        text: what the tables call it.
-        name: one of `METHODS`, or ``"naive"``: `naive`, on a super-net that was not sped up.
+        text: its name in tables.
+        name: one of `METHODS`, or ``"naive"``: `naive` on a super-net that is not sped up.
+        options: arguments of the method's function, fields of `Method` and fields of `Execution`, by name.
     """
 
     text: str
@@ -83,16 +85,16 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def default_methods(setting: Setting) -> list[Method]:
-    """MSG-DAS with K = 1 … O, O the candidates of the smallest choice, and the methods it descends from."""
+def default_contenders(setting: Setting) -> list[Contender]:
+    """MSG-DAS with every K that the space's smallest choice allows, and the methods it builds on."""
     smallest = min(len(same[0].labels) for same in choices(supernet(setting)).values())
-    ours = [Method(f"msgdas:k={k}", "msgdas", {"k": k}) for k in range(1, smallest + 1)]
-    return [*ours, *(Method(name, name) for name in ("gdas", "proxylessnas", "darts", "darts-2nd"))]
+    ours = [Contender(f"msgdas:k={k}", "msgdas", {"k": k}) for k in range(1, smallest + 1)]
+    return [*ours, *(Contender(name, name) for name in ("gdas", "proxylessnas", "darts", "darts-2nd"))]
 
 
-def naive() -> SearchMethod:
-    """First-order DARTS as other code runs it: its alpha step computes the gradients of all weights too, and its SGD is
-    PyTorch's default."""
+def naive() -> Method:
+    """First-order DARTS as public code runs it: the alpha step also computes all weight gradients, and SGD is PyTorch's
+    default implementation."""
     optimizer = partial(PyTorchSGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     return replace(darts(), hypergradient=_all_gradients, weight_optimizer=optimizer)
 
@@ -105,7 +107,7 @@ def _all_gradients(step: AlphaStep) -> None:
 
 
 def supernet(setting: Setting, **options: Any) -> nn.Module:
-    """The super-net, sped up, in training mode."""
+    """A super-net of the setting, sped up, in training mode."""
     net = _plain_supernet(setting, **options)
     speed_up(net)
     return net.to(memory_format=layout(setting.device))
@@ -123,49 +125,59 @@ def _plain_supernet(setting: Setting, **options: Any) -> nn.Module:
     return net.to(setting.device).train()
 
 
-def search_of(method: Method, setting: Setting, net: nn.Module | None = None) -> Search:
-    """A method on ``net``, or on a super-net of its own where it asks for one; its alphas stay where they are."""
-    if method.name == "naive":
+def search_of(contender: Contender, setting: Setting, net: nn.Module | None = None) -> Search:
+    """A search on ``net``, or on a super-net of its own where the method asks for one. Its alphas do not move, so that
+    every step draws from the same distribution.
+
+    Raises:
+        InputError: the method is unknown, or the space refuses what it asks for.
+    """
+    name, options = contender.name, contender.options
+    if name == "naive":
         net, function = _plain_supernet(setting), naive
-    elif method.name in METHODS:
-        own = supernet_options(find_space(setting.space), method.name, METHODS[method.name]().supernet)
+    elif name in METHODS:
+        own = supernet_options(find_space(setting.space), name, METHODS[name]().supernet)
         net = supernet(setting, **own) if own or net is None else net
-        function = METHODS[method.name]
+        function = METHODS[name]
     else:
-        raise InputError(f"method {method.name!r} is not known: use {', '.join(METHODS)}")
-    arguments = {name: value for name, value in method.options.items() if name in signature(function).parameters}
-    execution = {f.name: method.options[f.name] for f in fields(Execution) if f.name in method.options}
+        raise InputError(f"method {name!r} is not known: use {', '.join(METHODS)}")
+    arguments = {option: value for option, value in options.items() if option in signature(function).parameters}
+    execution = {f.name: options[f.name] for f in fields(Execution) if f.name in options}
     common = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR}
-    rest = {name: value for name, value in method.options.items() if name not in arguments | execution}
+    rest = {option: value for option, value in options.items() if option not in arguments | execution}
     return Search(
         net,
         replace(function(**arguments), **(common | rest)),
-        execution=Execution(**execution),  # network and batches have their layout already
+        execution=Execution(**execution),  # sets no memory format: network and batches have theirs
         steps=1000,
         seed=setting.seed,
     )
 
 
-def batch(setting: Setting, method: Method | None = None) -> Batch:
-    """Random images and labels, in the method's layout."""
+def batch(setting: Setting, contender: Contender | None = None) -> Batch:
+    """Random images and labels, in the contender's memory format."""
     size, side = setting.batch_size, setting.image_size
     x = torch.randn(size, 3, side, side, device=setting.device)
-    naively = method is not None and method.name == "naive"
+    naively = contender is not None and contender.name == "naive"
     x = x.contiguous(memory_format=torch.contiguous_format if naively else layout(setting.device))
     return x, torch.randint(CLASSES, (size,), device=setting.device)
 
 
 class Plain:
-    """Ordinary training of the network of one sub-graph, its weights those of the super-net.
+    """Plain training of the network of one sub-graph, sped up as the super-net is.
 
     Args:
-        pytorch: not sped up: with PyTorch's own operations.
+        net: the super-net; its weights are copied.
+        kept: the sub-graph.
+        pytorch: do not speed it up: train with PyTorch's own operations.
     """
 
     def __init__(self, net: nn.Module, kept: Genotype, *, pytorch: bool = False) -> None:
         self.net = discretize(net, kept).train()
         if pytorch:
             slow_down(self.net)
+        else:
+            speed_up(self.net)  # the modules that `discretize` has added
         self.forward: Callable[..., Tensor] = self.net
         self.optimizer = SGD()(self.net.parameters())
         for group in self.optimizer.param_groups:
@@ -183,9 +195,10 @@ class Plain:
 
 
 def plain_networks(search: Search, sampler: Sampler | None, base: nn.Module) -> tuple[nn.Module, list[Genotype]]:
-    """The sub-graphs that a step with ``sampler`` will draw, and the network that they are of.
+    """The super-net and the sub-graphs that the next step with ``sampler`` will draw.
 
-    Where a choice runs more than one operation, a random sub-graph of ``base``, a super-net without options, instead.
+    For methods that run several operations at a choice, ``base`` (a super-net without options) and one random sub-graph
+    of it.
     """
     with rewound(search), torch.no_grad():
         drawn = search.draw(sampler)
@@ -199,7 +212,7 @@ def plain_networks(search: Search, sampler: Sampler | None, base: nn.Module) -> 
 
 
 def genotype_of(net: nn.Module, labels: Mapping[str, tuple[str, ...]], subgraph: SubGraph) -> Genotype:
-    """Of a sub-graph; a node whose inputs are not searched keeps them all."""
+    """The genotype of a sub-graph. Nodes whose inputs are not searched keep all of them."""
     kept = {name: tuple(labels[name][i] for i in gate.active) for name, gate in subgraph.items()}
     to_genotype = getattr(net, "genotype", None)
     return to_genotype(kept) if to_genotype else Genotype(getattr(net, "space", "custom"), kept)
@@ -207,7 +220,7 @@ def genotype_of(net: nn.Module, labels: Mapping[str, tuple[str, ...]], subgraph:
 
 @contextmanager
 def rewound(search: Search) -> Iterator[None]:
-    """Afterwards the search draws the same sub-graphs again."""
+    """Restore the generator of the search on exit, so that it draws the same sub-graphs again."""
     state = search.generator.get_state()
     try:
         yield

@@ -1,7 +1,7 @@
-"""What a search step costs in time, next to plain training of the very sub-graphs that it runs.
+"""Time of a search step, next to plain training of the sub-graphs that it runs.
 
-Every method takes its steps once a round, interleaved in one process, and the plain networks of that round's sub-graphs
-theirs; what counts are the ratios within the rounds.
+In every round each contender takes its steps once, interleaved with steps of the plain networks of that round's
+sub-graphs, all in one process. Results are ratios within rounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from msgdas.bench.rows import Row, machine
-from msgdas.bench.setups import Method, Plain, Setting, batch, plain_networks, rewound, search_of, supernet
+from msgdas.bench.setups import Contender, Plain, Setting, batch, plain_networks, rewound, search_of, supernet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 
@@ -33,10 +33,12 @@ class Round(NamedTuple):
     """Seconds of one round of a method with K sub-graphs.
 
     Attributes:
-        plain, plain_alpha: a training step of each of the K plain networks of the weight and of the alpha step.
-        weight, alpha: the steps; without an alpha step (one level, random search) None.
+        plain: one training step of each of the K plain networks of the weight step.
+        weight: the weight step.
+        alpha: the alpha step; None for methods without one (SNAS, random search).
+        plain_alpha: like ``plain``, for the sub-graphs of the alpha step.
         k: K.
-        pytorch: as ``plain``, of the networks with PyTorch's own operations; None: not measured.
+        pytorch: like ``plain``, with PyTorch's own operations; None: not measured.
     """
 
     plain: float
@@ -52,21 +54,21 @@ class Round(NamedTuple):
         return self.weight + (self.alpha or 0.0)
 
     def ratios(self) -> dict[str, float]:
-        """To plain steps: of the weight step, the alpha step, the whole search step."""
+        """Ratios of the weight step, the alpha step and the whole search step to plain steps."""
         found = {"weight": self.weight / self.plain}
         if self.alpha is not None:
             found["alpha"] = self.alpha / self.plain_alpha
         return found | {"step": self.step / fmean([self.plain, self.plain_alpha])}
 
     def ratios_to_pytorch(self) -> dict[str, float]:
-        """`ratios`, to plain steps with PyTorch's own operations."""
+        """Like `ratios`, to plain steps with PyTorch's own operations."""
         assert self.pytorch is not None
         return {what: ratio * self.plain / self.pytorch for what, ratio in self.ratios().items()}
 
 
 def measure(
     setting: Setting,
-    methods: Sequence[Method],
+    contenders: Sequence[Contender],
     *,
     rounds: int,
     clock: str = "wall",
@@ -74,23 +76,23 @@ def measure(
     pytorch: bool = False,
     on_round: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[Round]]:
-    """Rounds of every method, by its text, after one that warms up.
+    """Measure rounds of every contender, by its text, after one round to warm up.
 
     Args:
-        clock: ``"wall"``, or ``"cpu"``: of the process, for a machine with other work.
-        repeat: how often a step is taken for one time, where it is too short to time just one.
-        pytorch: take the steps of the plain networks with PyTorch's own operations too.
-        on_round: gets the number of rounds that are done, and of all.
+        clock: ``"wall"``, or ``"cpu"``: CPU time of the process, for a busy machine.
+        repeat: number of steps per measurement, for steps too short to time one.
+        pytorch: also measure plain networks with PyTorch's own operations.
+        on_round: called with the number of finished rounds and the number of all.
 
     Raises:
-        InputError: the space or its super-net refuses a method or a setting; the clock cannot see the device's work.
+        InputError: the space refuses a method or a setting, or the clock cannot measure the device.
     """
     if clock == "cpu" and torch.device(setting.device).type != "cpu":
         raise InputError(f"--clock cpu does not see the work of device {setting.device!r}: use wall")
     torch.manual_seed(setting.seed)
     base = supernet(setting)
-    subjects = [_Subject(method, setting, base, clock, repeat, pytorch) for method in methods]
-    found: dict[str, list[Round]] = {method.text: [] for method in methods}
+    subjects = [_Subject(contender, setting, base, clock, repeat, pytorch) for contender in contenders]
+    found: dict[str, list[Round]] = {contender.text: [] for contender in contenders}
     for turn in range(-1, rounds):
         on_round(turn + 1, rounds)
         for subject in subjects:
@@ -101,28 +103,31 @@ def measure(
 
 
 def in_turn(names: Iterable[str], turn: int) -> list[str]:
-    """All of them, in another order every two rounds, of which the second runs it backwards: a network that runs after
-    another of the same path finds it in the caches, at batch 2 in 0.95 of the time."""
+    """``names`` in the order of a round: a new one every two rounds, the second time backwards.
+
+    A network that runs right after another of the same path finds it in the processor's caches, so everyone has to go
+    first equally often.
+    """
     order = list(names)
     Random(turn // 2).shuffle(order)
     return order[::-1] if turn % 2 else order
 
 
 class _Subject:
-    """A method on a super-net, and how it is timed."""
+    """A contender's search, and the timing of its steps."""
 
     def __init__(
-        self, method: Method, setting: Setting, base: nn.Module, clock: str, repeat: int, pytorch: bool
+        self, contender: Contender, setting: Setting, base: nn.Module, clock: str, repeat: int, pytorch: bool
     ) -> None:
-        self.text = method.text
+        self.text = contender.text
         self._base, self._clock, self._repeat, self._pytorch = base, CLOCKS[clock], repeat, pytorch
-        self._search = search_of(method, setting, base)
-        self._train, self._valid = batch(setting, method), batch(setting, method)
+        self._search = search_of(contender, setting, base)
+        self._train, self._valid = batch(setting, contender), batch(setting, contender)
         self._of_plain = batch(setting)
         self._device = torch.device(setting.device)
 
     def round(self, turn: int) -> Round:
-        """Every step once, in an order that turns from round to round."""
+        """Take every step once, in the order of `in_turn`."""
         search = self._search
         method = search.method
         weight_sampler = method.sampler if method.learning == "joint" else method.weight_sampler
@@ -137,8 +142,8 @@ class _Subject:
                 steps["plain_alpha"] = self._plain(*in_alpha_step)
         gc.collect()
         took = {name: self._timed(steps[name]) for name in in_turn(steps, turn)}
-        search.draw()  # on to other sub-graphs
-        torch.rand(1, generator=search.generator)  # a sampler may draw nothing
+        search.draw()  # so that the next round has other sub-graphs
+        torch.rand(1, generator=search.generator)  # for samplers that need no random numbers
         return Round(
             took["plain"],
             took["weight"],
@@ -155,7 +160,7 @@ class _Subject:
             for plain in plains:
                 plain.step(self._of_plain)
 
-        run()  # a new network's first step pays for its memory
+        run()  # the first step of a new network allocates its memory
         return run
 
     def _weight(self) -> None:
@@ -177,7 +182,7 @@ class _Subject:
         return (self._clock() - start) / self._repeat
 
     def _wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Wait until the device has finished its work."""
         if self._device.type in ("cuda", "mps"):
             getattr(torch, self._device.type).synchronize()
 
@@ -186,7 +191,7 @@ class _Subject:
 
 
 def to_rows(times: Mapping[str, Sequence[Round]], memory: Mapping[str, Sequence[float]], setting: Setting) -> list[Row]:
-    """Ratios, then what they are of: seconds, images a second, MiB."""
+    """Rows of all ratios, then of milliseconds, images per second and MiB."""
     rows = []
     for text, rounds in times.items():
         for what in STEPS:
@@ -207,12 +212,12 @@ def to_rows(times: Mapping[str, Sequence[Round]], memory: Mapping[str, Sequence[
 
 
 def _plain_seconds(times: Mapping[str, Sequence[Round]]) -> list[float]:
-    """Of one plain step, over all methods and rounds."""
+    """Seconds of one plain step, over all contenders and rounds."""
     return [one.plain / one.k for rounds in times.values() for one in rounds]
 
 
 def to_table(rows: Sequence[Row], texts: Sequence[str], setting: Setting) -> Table:
-    """A line per method, 80 columns: medians, of the whole step also the quartiles."""
+    """Table of 80 columns, a line per contender: medians, and the quartiles of the whole step."""
     by_name = {row.name: row for row in rows}
     size = f"channels {setting.channels}, cells {setting.cells}, {setting.image_size} pixels"
     table = Table(title=f"{setting.space}, {size}, batch {setting.batch_size}, {setting.device}", box=None)
@@ -235,7 +240,7 @@ def _text(rows: Mapping[str, Row], name: str, form: str = ".2f") -> str:
 
 
 def where(setting: Setting, clock: str) -> dict[str, object]:
-    """Settings and machine, for a CSV."""
+    """Settings and machine: columns of a CSV."""
     known = asdict(setting) | machine(setting.device) | {"clock": clock, "batch": setting.batch_size}
     names = ("msgdas", "torch", "python", "cpu", "threads", "clock", "batch", "channels", "cells", "date", "space")
     return {name: known[name] for name in (*names, "image_size", "device", "seed", "native")}

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from msgdas.bench.command import run as run_speed
-from msgdas.bench.setups import Method, Setting, default_methods
+from msgdas.bench.setups import Contender, Setting, default_contenders
 from msgdas.bench.speed import CLOCKS
 from msgdas.cli.options import Command, config_options, given_settings, print_yaml, settings_options
 from msgdas.cli.search import search_settings
@@ -90,21 +90,21 @@ def speed(
     torch.set_num_threads(setting.threads)
     use_native(setting.native)
     specs = parse_methods(texts, method_options) if texts else []
-    methods = list(map(_measured, specs)) or default_methods(setting)
+    contenders = list(map(_measured, specs)) or default_contenders(setting)
     console = Console(highlight=False)
     as_before = run_speed(
-        setting, methods, rounds=rounds, clock=clock, with_memory=memory, out=out, before=before, console=console
+        setting, contenders, rounds=rounds, clock=clock, with_memory=memory, out=out, before=before, console=console
     )
     return 0 if as_before else EXIT_GROWN
 
 
-def _measured(spec: Spec) -> Method:
+def _measured(spec: Spec) -> Contender:
     """What a text of ``--methods`` means for a step."""
     meant = search_settings(spec.arguments())
     for name, _ in spec.options:
         if name not in _of_a_step():
             raise InputError(f"--methods {spec.text!r}: {dashed(name)} does not change a step: leave it out")
-    return Method(spec.text, spec.method, {name: getattr(meant, name) for name, _ in spec.options})
+    return Contender(spec.text, spec.method, {name: getattr(meant, name) for name, _ in spec.options})
 
 
 def _of_a_step() -> set[str]:

@@ -1,4 +1,7 @@
-"""The speed wing: the same networks, faster. Nothing below `msgdas.jobs` knows it."""
+"""The speed wing: makes networks faster without changing what they compute. Start reading at `msgdas.fast.twins`.
+
+`msgdas.jobs`, `msgdas.compare` and `msgdas.bench` use it; nothing below them may import it.
+"""
 
 from msgdas.fast.layout import layout
 from msgdas.fast.memory import keep_freed_memory

@@ -1,4 +1,4 @@
-"""What the wing's autograd Functions ask about the backward pass that they are part of."""
+"""What autograd Functions need to know about the backward pass they run in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ __all__ = ["Deferred", "defers", "wanted"]
 
 
 class Deferred(NamedTuple):
-    """What a backward applies to the gradient ``g`` that it is given before it uses it: ``a · g + b · y + d``.
+    """A gradient that is not computed yet: ``a · g + b · y + d`` of the gradient ``g``, per channel.
+
+    The kernel that reads the gradient computes it on the way, which saves a pass over memory.
 
     Attributes:
         y: same shape and strides as ``g``.
@@ -25,16 +27,20 @@ class Deferred(NamedTuple):
 
 
 def wanted(ctx: Any, count: int) -> list[bool]:
-    """Whether this backward must compute the gradient of each of its first ``count`` arguments: an alpha step asks for
-    no weight gradients."""
+    """For each of the first ``count`` arguments: whether this backward pass needs its gradient.
+
+    ``ctx.needs_input_grad`` is True for all weights; an alpha step, though, asks only for the gates' gradients.
+    """
     needed = ctx.needs_input_grad[:count]
     if torch.compiler.is_compiling():
         return list(needed)
-    nodes = ctx.next_functions  # a property that builds all of them
+    nodes = ctx.next_functions  # read once: the property builds the tuple anew each time
     return [need and will_run(nodes[i][0]) for i, need in enumerate(needed)]
 
 
 def defers(node: Any) -> bool:
-    """Whether the backward of ``node`` accepts a `Deferred` as ``node.deferred``: it reads the gradient only once,
-    because it computes no weight gradient."""
+    """Whether the backward of ``node`` accepts a `Deferred` as ``node.deferred``.
+
+    It does if it reads the gradient only once, that is, computes no weight gradient.
+    """
     return getattr(node, "defers", False) and not wanted(node, 2)[1]

@@ -1,8 +1,8 @@
-"""`msgdas.choice.combine` without the work that its terms share.
+"""A faster `msgdas.choice.combine`: the sum over a choice's candidates, or over a node's edges.
 
-The candidates of a cell begin alike, with a ReLU or a pooling of the same feature map, and end alike, with a
-BatchNorm, which can absorb the gate's weight. Values, gradients and running statistics equal those of the plain sum up
-to rounding.
+Candidates begin alike: a ReLU or a pooling of the same feature map is computed once per cell (`sharing`). They end
+alike: the gate's weight is multiplied into their BatchNorm. With compiled kernels, the BatchNorms and the sum are one
+pass over memory (`msgdas.fast.fused`), across all choices of a node.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ _innermost = _Innermost()
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Inside, terms compute the ReLU and the poolings of a tensor once for all. A cell opens it around its forward; it
-    shares nothing with what surrounds it."""
+    """Inside, the ReLU and the poolings of a tensor are computed once and reused.
+
+    A cell opens it around its forward. Nested blocks share nothing with each other.
+    """
     before, _innermost.memo = _innermost.memo, {}
     try:
         yield
@@ -50,34 +52,34 @@ def sharing() -> Iterator[None]:
 
 
 def combine(terms: Sequence[Term]) -> Tensor:
-    """``Σ weight · module(x)``."""
-    terms = _running(terms)
+    """``Σ weight · module(x)``, equal to `msgdas.choice.combine` up to rounding."""
+    terms = _without_zeros(terms)
     if fusible(terms[0].x):
         return fused_sum([summand for term in terms for summand in _summands(term)])
     if len(terms) > 1 and terms[0].weight is None:
-        return _total([_alone(module, x) for module, x, _ in terms])
+        return _total([_output(module, x) for module, x, _ in terms])
     return _weighted_sum(terms)
 
 
-def _running(terms: Sequence[Term]) -> Sequence[Term]:
-    """Without those that add zeros, if others are left: nor do their weights get a gradient other than zero."""
-    return [term for term in terms if not isinstance(term.module, Zero)] or terms[:1]
+def _without_zeros(terms: Sequence[Term]) -> Sequence[Term]:
+    """Drop the terms that add zeros, but keep one if there are no others. Their weights' gradients are zero anyway."""
+    return [term for term in terms if not isinstance(term.module, Zero) or hooked(term.module)] or terms[:1]
 
 
 # ---------------------------------------------------------------- with compiled kernels
 
 
 def _summands(term: Term) -> list[Summand]:
-    """A term for `fused_sum`; one that is itself a choice adds its own terms to the same sum."""
+    """A term as summands of `fused_sum`. A choice whose output is a plain sum adds its own terms to the sum."""
     module, x, weight = term
     if isinstance(module, MixedOp) and weight is None and _is_plain_sum(module):
-        inner = _running(module.terms([x] * len(module.labels)))
+        inner = _without_zeros(module.terms([x] * len(module.labels)))
         return [summand for each in inner for summand in _summands(each)]
     return [_summand(module, x, weight)]
 
 
 def _is_plain_sum(choice: MixedOp) -> bool:
-    """Whether its output is the sum of its terms, computed now and seen by nobody."""
+    """Whether the choice's output is nothing but the sum of its terms: not gated, not recomputed, without hooks."""
     gate = choice.gate
     gated = gate is not None and gate.learns and bool(gate.probe or gate.added)
     recomputed = choice.recompute and torch.is_grad_enabled() and len(choice.active()) > 1
@@ -85,11 +87,11 @@ def _is_plain_sum(choice: MixedOp) -> bool:
 
 
 def _summand(module: nn.Module, x: Tensor, weight: Tensor | None) -> Summand:
-    """``weight · module(x)``; a BatchNorm at its end is left to `fused_sum`."""
+    """``weight · module(x)``, leaving a BatchNorm at its end to `fused_sum`."""
     layers, norm = _layers_and_norm(module)
     if norm is None:
-        return Summand(_alone(module, x), weight)
-    y = _in_a_row(layers, x, share=True)
+        return Summand(_output(module, x), weight)
+    y = _chain(layers, x, share=True)
     if not fusible(y, norm.weight, norm.bias, norm.running_mean, norm.running_var):
         return Summand(norm(y), weight)
     statistics = Statistics(*running(norm), norm.momentum or 0.0, norm.eps)
@@ -103,15 +105,18 @@ def _summand(module: nn.Module, x: Tensor, weight: Tensor | None) -> Summand:
 def _total(outputs: list[Tensor]) -> Tensor:
     result, *others = outputs
     for i, output in enumerate(others):
-        result = plus(result, output) if i else result + output  # the first may be the input of other modules
+        # Never add into the first output: an identity returns its input itself.
+        result = plus(result, output) if i else result + output
     return result
 
 
 def _weighted_sum(terms: Sequence[Term]) -> Tensor:
-    """Terms whose BatchNorm absorbs the weight come first: as long as there is no sum to add to, multiplying by the
-    weight costs a pass over memory."""
+    """``Σ weight · module(x)``, terms that include their weight first.
+
+    A weight is multiplied in while adding to the sum. Without a sum to add to, it would cost a pass over memory.
+    """
     if len(terms) == 1 and terms[0].weight is None:
-        return _alone(terms[0].module, terms[0].x)
+        return _output(terms[0].module, terms[0].x)
     result: Tensor | None = None
     for compute, weight in sorted(map(_weighted, terms), key=lambda one: one[1] is not None):
         result = plus(result, compute(), weight)
@@ -120,55 +125,55 @@ def _weighted_sum(terms: Sequence[Term]) -> Tensor:
 
 
 def _weighted(term: Term) -> tuple[Callable[[], Tensor], Tensor | None]:
-    """How to compute a weighted term, and the weight, unless that already includes it."""
+    """A function that computes the term, and the weight to multiply it by; None if the function includes it."""
     module, x, weight = term
     assert weight is not None
     layers, norm = _layers_and_norm(module)
     if norm is None:
-        return lambda: _alone(module, x), weight
+        return lambda: _output(module, x), weight
     if len(layers) == 1 and norm.weight is None and _key(layers[0]) is not None:
         return lambda: _normalised(layers[0], norm, x), weight
-    return lambda: _weighted_norm(norm, _in_a_row(layers, x, share=True), weight), None
+    return lambda: _weighted_norm(norm, _chain(layers, x, share=True), weight), None
 
 
-def _alone(module: nn.Module, x: Tensor) -> Tensor:
-    """``module(x)``."""
+def _output(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)``, sharing its first layer with the cell."""
     if isinstance(module, nn.Sequential) and _is_sequential(module):
-        return _in_a_row(module, x, share=True)
-    return _first(module, x)
+        return _chain(module, x, share=True)
+    return _shared_output(module, x)
 
 
 # ------------------------------------------------------------------ how terms begin
 
 
-def _in_a_row(layers: Iterable[nn.Module], x: Tensor, *, share: bool = False) -> Tensor:
-    """``x`` through the layers. A kernel of a convolution takes the ReLU before it in.
+def _chain(layers: Iterable[nn.Module], x: Tensor, *, share: bool = False) -> Tensor:
+    """Run the layers one after another; a ReLU before a convolution with a kernel becomes part of that kernel.
 
     Args:
-        share: look the first layer's output up among those of the cell.
+        share: reuse the first layer's output within the cell.
     """
     layers = list(layers)
     if len(layers) > 1 and _key(layers[0]) is nn.ReLU and _takes_relu(layers[1], x):
         x, layers = layers[1].native(x, relu=True), layers[2:]  # type: ignore[operator]
     elif layers and share:
-        x, layers = _first(layers[0], x), layers[1:]
+        x, layers = _shared_output(layers[0], x), layers[1:]
     for layer in layers:
         x = layer(x)
     return x
 
 
 class Sequential(nn.Sequential):
-    """Twin of ``nn.Sequential``."""
+    """Twin of ``nn.Sequential`` that lets convolution kernels compute the ReLU before them."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return _in_a_row(self, input)
+        return _chain(self, input)
 
 
 def _takes_relu(layer: nn.Module, x: Tensor) -> bool:
     return isinstance(layer, DenseConv2d) and layer.has_kernel(x) and not hooked(layer)
 
 
-def _first(module: nn.Module, x: Tensor) -> Tensor:
+def _shared_output(module: nn.Module, x: Tensor) -> Tensor:
     key = None if _innermost.memo is None else _key(module)
     y: Tensor = module(x) if key is None else _once(x, key, lambda: module(x))
     return y
@@ -180,13 +185,15 @@ def _once(x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
         return compute()
     place = (id(x), key, torch.is_grad_enabled())
     if place not in memo:
-        memo[place] = x, compute()  # x too, so that no other tensor gets its id
+        memo[place] = x, compute()  # keep x alive, or another tensor could get its id
     return memo[place][1]  # type: ignore[return-value]
 
 
 def _key(module: nn.Module) -> Hashable | None:
-    """Equal for modules whose outputs can be shared: they have no weights and leave their input as it is. None for all
-    others."""
+    """A key that is equal for modules that compute the same: ReLUs and poolings. None for modules that cannot share.
+
+    To share, a module must have no weights and not change its input in place.
+    """
     kind = type(module)
     if kind is nn.ReLU:
         return None if module.inplace or hooked(module) else kind
@@ -199,12 +206,13 @@ def _key(module: nn.Module) -> Hashable | None:
 
 
 def _is_sequential(module: nn.Module) -> bool:
-    """Whether it does nothing but call its layers in a row."""
+    """Whether the module does nothing but call its layers one after another."""
     return type(module) in (nn.Sequential, Sequential) and not hooked(module)
 
 
 def _layers_and_norm(module: nn.Module) -> tuple[list[nn.Module], nn.BatchNorm2d | None]:
-    """The layers of a sequence and the BatchNorm at its end, if that normalises with batch statistics."""
+    """Split a sequence into its layers and the BatchNorm at its end. ``([], None)`` without one that uses batch
+    statistics."""
     if not isinstance(module, nn.Sequential) or len(module) < 2 or not _is_sequential(module):
         return [], None
     *layers, norm = module
@@ -216,7 +224,9 @@ def _layers_and_norm(module: nn.Module) -> tuple[list[nn.Module], nn.BatchNorm2d
 def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
     """``weight · norm(x)``."""
     mean, var = running(norm)
-    weight = weight.to(_precision(x) if norm.running_mean is None else norm.running_mean.dtype)  # kernels want one type
+    weight = weight.to(
+        _precision(x) if norm.running_mean is None else norm.running_mean.dtype
+    )  # PyTorch wants one dtype
     # contiguous: PyTorch 2.14.1 misreads an expanded weight in the backward of channels_last on a CPU
     scale = weight.expand(x.shape[1]).contiguous() if norm.weight is None else weight * norm.weight
     shift = None if norm.bias is None else weight * norm.bias
@@ -224,8 +234,8 @@ def _weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _normalised(pool: nn.Module, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """``norm(pool(x))`` without affine, computed once for all; each norm keeps its own running statistics."""
-    y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_first(pool, x), norm.eps))
+    """``norm(pool(x))`` for a norm without affine, computed once per cell; each norm has its own running statistics."""
+    y, mean, var = _once(x, (_key(pool), norm.eps), lambda: _batch_norm(_shared_output(pool, x), norm.eps))
     for kept, found in zip(running(norm), (mean, var), strict=True):
         if kept is not None:
             kept.lerp_(found.to(kept.dtype), norm.momentum or 0.0)

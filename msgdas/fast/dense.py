@@ -1,4 +1,4 @@
-"""Twin of a convolution over all channels, by compiled kernels."""
+"""Twin of convolutions over all channels, by compiled kernels."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from msgdas.fast.native import Strides, empty_map, run, takes
 
 __all__ = ["DenseConv2d"]
 
-PIXELS = 2**7  # of a batch: the kernels pay from here on
-CHANNELS = 8  # the kernels take multiples of these; a 3 × 3 convolution takes fewer input channels too, as images have
-PAIRS = 8  # input × output channels per pixel: preparing a 3 × 3 weight pays up to here
+PIXELS = 2**7  # pixels of a batch: the kernels pay from here on
+CHANNELS = 8  # the kernels take multiples of this; 3 × 3 kernels also fewer input channels, for images
+PAIRS = 8  # input channels × output channels per pixel: transforming a 3 × 3 weight pays up to here
 
 
 class DenseConv2d(nn.Conv2d):
     """An odd square kernel, "same" padding, no bias: ``(B, c_in, H, W) → (B, c_out, ⌈H/stride⌉, ⌈W/stride⌉)``.
 
-    With `msgdas.fast.use_native`, 3 × 3 convolutions and 1 × 1 convolutions of stride 1 are computed in training by
-    compiled kernels, which take a preceding ReLU in; equal up to rounding. 3 × 3 with stride 1 uses Winograd's method
-    (Lavin and Gray 2016, arXiv:1509.09308). On images, with fewer than eight channels, only the forward is a kernel's.
+    In training with `msgdas.fast.use_native`, 3 × 3 convolutions and 1 × 1 convolutions of stride 1 are computed by
+    compiled kernels, which can include a ReLU before them. 3 × 3 with stride 1 uses Winograd's algorithm (Lavin and
+    Gray 2016, arXiv:1509.09308). With fewer than eight input channels, as on images, only the forward has a kernel.
     """
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether ``conv`` is such a convolution."""
+        """Whether the twin can stand for ``conv``."""
         (side, other), stride = conv.kernel_size, conv.stride
         same = side == other and side % 2 == 1 and conv.padding == (side // 2,) * 2 and stride[0] == stride[1]
         plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
@@ -53,7 +53,7 @@ class DenseConv2d(nn.Conv2d):
         )
 
     def native(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """By its kernel. ``relu``: of ``x.relu()``, without a pass over memory for it."""
+        """The convolution by its kernel. ``relu``: of ``x.relu()``, without a pass over memory for the ReLU."""
         output: Tensor = _Native.apply(x, self.weight, self.stride[0], relu)
         return output
 
@@ -103,7 +103,14 @@ def _convolve(
     of: Tensor | None = None,
     turned: bool = False,
 ) -> Tensor:
-    """With stride 1. ``turned``: with the weight by which the gradient is one too; ``of``: what a ReLU was of, then."""
+    """Convolution with stride 1.
+
+    Args:
+        relu: convolve ``x.relu()``.
+        deferred: ``x`` is a gradient, to be completed on reading.
+        turned: compute the input's gradient, ``x`` being the output's: a convolution with the rotated weight.
+        of: with ``turned``, the input of a ReLU before the convolution, whose gradient is included.
+    """
     images, c_in, height, width = x.shape
     at, strides, c_out = weight.data_ptr(), weight.stride(), len(weight)
     if turned:  # the channels change places, and the taps are read from the last one on, backwards
@@ -139,7 +146,7 @@ def _name(weight: Tensor) -> str:
 
 
 def _run(kernel: str, x: Tensor, weight: Tensor, *arguments: object) -> None:
-    """For images like ``x``; the kernel is told how the weight lies in memory."""
+    """Call a kernel for images like ``x``, with the strides of ``weight``."""
     images, _, height, width = x.shape
     c_out, c_in = weight.shape[:2]
     run(kernel, x.dtype, images, height, width, c_in, c_out, Strides(*weight.stride()), *arguments)

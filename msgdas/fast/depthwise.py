@@ -1,4 +1,4 @@
-"""Twin of a depthwise convolution: a fast backward on the CPU."""
+"""Twin of depthwise convolutions, with a faster backward on the CPU."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from msgdas.fast.native import Window, run, takes
 
 __all__ = ["DepthwiseConv2d"]
 
-PIXELS = 2**12  # of a batch: shifted products pay from here on
-NATIVE_PIXELS = 2**7  # and the kernel from here on
+PIXELS = 2**12  # pixels of a batch: shifted products pay from here on
+NATIVE_PIXELS = 2**7  # pixels of a batch: the kernel pays from here on
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """One odd square kernel per channel, "same" padding, no bias: ``nn.Conv2d`` with ``groups = channels``.
 
-    On a CPU, where it is dilated and halves a large feature map or is wider than the map, its gradients come from a
-    forward convolution and shifted products. With `msgdas.fast.use_native` a compiled kernel computes the gradients of
-    all that reach further than three pixels. Equal up to rounding.
+    The forward is PyTorch's. On a CPU, the gradients of a dilated convolution that has a stride or is wider than the
+    map come from a forward convolution and shifted products. With `msgdas.fast.use_native`, the gradients of all
+    convolutions that reach further than three pixels come from a compiled kernel.
     """
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether ``conv`` is such a convolution."""
+        """Whether the twin can stand for ``conv``."""
         (side, other), (stride, right), (dilation, across) = conv.kernel_size, conv.stride, conv.dilation
         square = side == other and side % 2 == 1 and stride == right and dilation == across
         same = conv.padding == (dilation * (side // 2),) * 2 and conv.padding_mode == "zeros" and conv.bias is None
@@ -66,7 +66,7 @@ class _Dilated(torch.autograd.Function):
 
 
 class _Native(_Dilated):
-    """With its backward by a compiled kernel."""
+    """Like `_Dilated`, with the backward by a compiled kernel."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,7 +103,7 @@ def _padding(weight: Tensor, dilation: int) -> int:
 
 
 def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """The output's gradient, spread to the input's size, convolved with the kernel turned round."""
+    """The output's gradient, spread to the input's size and convolved with the rotated kernel."""
     if stride > 1:
         spread = torch.zeros_like(x, dtype=grad.dtype)
         spread[:, :, ::stride, ::stride] = grad
@@ -112,7 +112,7 @@ def _of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: in
 
 
 def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """For each tap of the kernel the product of the gradient with the shifted input."""
+    """For each tap of the kernel, the inner product of the gradient and the shifted input."""
     kernel, pad = weight.shape[-1], _padding(weight, dilation)
     inner = F.pad(x, (pad,) * 4).permute(0, 2, 3, 1)
     last = grad.permute(0, 2, 3, 1)

@@ -1,6 +1,6 @@
-"""Sums of maps, of which some are normalised by their batch's statistics, in few passes over memory.
+"""``Σ weight · BatchNorm(x)`` in few passes over memory, by compiled kernels (`msgdas.fast.use_native`).
 
-By compiled kernels, where they are in use (`msgdas.use_native`); equal to the plain sum but for rounding.
+Normalised maps are never written to memory. Equal to the plain sum up to rounding.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from msgdas.fast.native import LANES, Term, run, takes
 
 __all__ = ["Statistics", "Summand", "fused_sum", "fusible"]
 
-SIZE = 2**16  # numbers of a map, from which on it pays
+SIZE = 2**16  # numbers in a map: the kernels pay from here on
 
 
 class Statistics(NamedTuple):
-    """What a BatchNorm in training is told: running statistics ``(C,)`` to update, if any, and its constants."""
+    """Arguments of a BatchNorm in training: running statistics ``(C,)`` to update (or None) and constants."""
 
     mean: Tensor | None
     var: Tensor | None
@@ -33,13 +33,13 @@ class Statistics(NamedTuple):
 
 
 class Summand(NamedTuple):
-    """``weight · (gamma · x̂ + beta)``, ``x̂`` normalised by its batch; without statistics ``weight · x``.
+    """``weight · (gamma · x̂ + beta)`` with ``x̂`` normalised by batch statistics; ``weight · x`` without ``statistics``.
 
     Attributes:
         x: ``(B, C, H, W)``.
         weight: a scalar; None: 1.
         gamma, beta: ``(C,)``; None: 1 and 0.
-        own: whether nothing but the sum reads ``x`` or sees its gradient, which then need not be in memory.
+        own: whether only the sum reads ``x`` and nobody watches its gradient, so that it need not be written to memory.
     """
 
     x: Tensor
@@ -50,12 +50,12 @@ class Summand(NamedTuple):
     own: bool = False
 
 
-Constants = Sequence[Statistics | None]  # of each summand
-PARTS = 4  # tensors of a summand: x, weight, gamma, beta
+Constants = Sequence[Statistics | None]  # one per summand
+PARTS = 4  # tensors per summand: x, weight, gamma, beta; summand k has places 4k to 4k + 3 in the lists below
 
 
 def fusible(x: Tensor, *like: Tensor | None) -> bool:
-    """Whether the kernels are in use and pay for such a map, with tensors ``like`` it."""
+    """Whether the kernels are in use, pay for the map ``x`` and can read it, and all of ``like`` have its dtype."""
     return (
         takes(x, SIZE)
         and x.numel() % math.lcm(x.shape[1], LANES) == 0
@@ -64,17 +64,18 @@ def fusible(x: Tensor, *like: Tensor | None) -> bool:
 
 
 def fused_sum(summands: Sequence[Summand]) -> Tensor:
-    """Their sum; running statistics are updated. Those with statistics are `fusible`."""
+    """The sum of all summands; updates running statistics. Maps of summands with statistics must be `fusible`."""
     first = summands[0]
     if len(summands) == 1 and first.weight is None and first.statistics is None:
         return first.x
     like = _like(first.x)
     if not fusible(first.x) or any(_like(each.x) != like for each in summands[1:]):
-        return reduce(add, map(_alone, summands))
+        return reduce(add, map(_output, summands))
     tensors = [tensor for each in summands for tensor in (each.x, each.weight, each.gamma, each.beta)]
     constants = [each.statistics for each in summands]
     if torch.is_grad_enabled():
-        present = {id(tensor): tensor for tensor in tensors if tensor is not None}  # once each, and no None
+        # Each tensor once, as an argument of its own: autograd sees only tensors among the arguments.
+        present = {id(tensor): tensor for tensor in tensors if tensor is not None}
         numbers = {key: place for place, key in enumerate(present)}
         places = [None if tensor is None else numbers[id(tensor)] for tensor in tensors]
         output: Tensor = _Sum.apply(*present.values(), constants, places, [each.own for each in summands])
@@ -86,7 +87,7 @@ def _like(x: Tensor) -> tuple[object, ...]:
     return x.shape, x.dtype, x.stride()
 
 
-def _alone(summand: Summand) -> Tensor:
+def _output(summand: Summand) -> Tensor:
     y = summand.x if summand.statistics is None else fused_sum([summand._replace(weight=None)])
     return y if summand.weight is None else summand.weight * y
 
@@ -100,7 +101,7 @@ class _Sum(torch.autograd.Function):
         for k, statistics in enumerate(constants):
             weight = places[PARTS * k + 1]
             if statistics is None and (weight is None or not ctx.needs_input_grad[weight]):
-                tensors[PARTS * k] = None  # the gradient does not depend on it
+                tensors[PARTS * k] = None  # not needed in backward: do not keep the map
         ctx.save_for_backward(*tensors)
         ctx.constants, ctx.places, ctx.own = constants, places, own
         return y
@@ -123,14 +124,14 @@ class _Sum(torch.autograd.Function):
 
 
 def _deferring(ctx: Any) -> dict[int, Any]:
-    """By summand the node that computes the gradient of its map itself, from that of the sum."""
+    """Summand → the autograd node of the convolution before it, if that can take a `Deferred` gradient."""
     nodes = ctx.next_functions if any(ctx.own) else ()
     found = {k: nodes[ctx.places[PARTS * k]][0] for k, own in enumerate(ctx.own) if own}
     return {k: node for k, node in found.items() if ctx.constants[k] is not None and defers(node)}
 
 
 def _forward(constants: Constants, tensors: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-    """The sum, and ``(K, 2, C)``: mean and 1 / standard deviation of those that are normalised."""
+    """The sum, and ``(K, 2, C)``: mean and 1 / standard deviation of the normalised summands."""
     first = tensors[0]
     assert first is not None
     y, found = torch.empty_like(first), first.new_empty(len(constants), 2, first.shape[1])
@@ -146,7 +147,7 @@ def _backward(
     wants: Sequence[bool],
     deferring: dict[int, Any],
 ) -> list[Tensor | None]:
-    """The gradients that are wanted."""
+    """The gradients in ``wants``, None for the others; like ``tensors`` in order."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     terms = _terms(constants, found, tensors)
     grads: list[Tensor | None] = [None] * len(tensors)
@@ -168,7 +169,7 @@ def _backward(
             grads[beta] = of_beta = torch.empty_like(found[0, 0])
             term.of_beta = of_beta.data_ptr()
         if statistics is None and not wants[weight]:
-            term.x = 0  # nothing to multiply
+            term.x = 0  # the kernel need not read the map
     _run("backward", grad, terms, grad)
     for k, term in enumerate(terms):
         weight_k = tensors[PARTS * k + 1]
@@ -178,7 +179,7 @@ def _backward(
 
 
 def _terms(constants: Constants, found: Tensor, tensors: Sequence[Tensor | None]) -> Any:
-    """The summands as the kernels read them."""
+    """The summands as the C struct that the kernels read."""
     terms, at, size = (Term * len(constants))(), found.data_ptr(), found.element_size() * found[0].numel()
     for k, statistics in enumerate(constants):
         x, weight, gamma, beta = tensors[PARTS * k : PARTS * (k + 1)]
@@ -206,7 +207,7 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _run(kernel: str, like: Tensor, terms: Any, y: Tensor | None) -> None:
-    """``y``: the sum, or its gradient; a map as all are, such as ``like``."""
+    """Call a kernel on maps like ``like``. ``y``: the sum, or its gradient."""
     channels = like.shape[1]
     run(kernel, like.dtype, like.numel() // channels, channels, len(terms), terms, y)
 
@@ -214,7 +215,7 @@ def _run(kernel: str, like: Tensor, terms: Any, y: Tensor | None) -> None:
 def _differentiable(
     grad: Tensor, constants: Constants, tensors: Sequence[Tensor | None], wants: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients by PyTorch's own operations."""
+    """The gradients by PyTorch's operations, which can be differentiated again."""
     grads: list[Tensor | None] = [None] * len(tensors)
     for k, statistics in enumerate(constants):
         x, weight, gamma, beta = parts = tensors[PARTS * k : PARTS * (k + 1)]

@@ -1,4 +1,4 @@
-"""In which order the numbers of a feature map lie in memory."""
+"""The faster memory format of a device."""
 
 from __future__ import annotations
 

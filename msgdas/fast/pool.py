@@ -1,4 +1,4 @@
-"""Twins of average poolings, fast in training on the CPU."""
+"""Twins of average poolings, faster in training on the CPU."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from msgdas.fast.native import empty_map, run, takes
 
 __all__ = ["AvgPool2x2", "AvgPool3x3"]
 
-PIXELS = 2**13  # of a batch: a convolution pays from here on
+PIXELS = 2**13  # pixels of a batch: pooling by a convolution pays from here on
 LINE = 16  # channels per cache line
 SIZE = 2**14  # numbers in a map: the kernels pay from here on
 CHANNELS = 8  # the 2 × 2 kernel takes multiples of these
 
 
 class AvgPool3x3(nn.AvgPool2d):
-    """Mean of the 3 × 3 pixels around each one, leaving out those beyond the border: ``(B, C, H, W) → (B, C, H, W)``.
+    """Twin of the 3 × 3 average pooling of stride 1 that ignores padding: ``(B, C, H, W) → (B, C, H, W)``.
 
-    In training on a CPU, with many pixels, it is a depthwise convolution with ones, or with `msgdas.fast.use_native` a
-    compiled kernel; equal up to rounding. Otherwise it is PyTorch's.
+    In training on a CPU, for batches with many pixels, it is a depthwise convolution with ones, or with
+    `msgdas.fast.use_native` a compiled kernel.
     """
 
     @staticmethod
     def fits(pool: nn.AvgPool2d) -> bool:
-        """Whether ``pool`` is such a pooling."""
+        """Whether the twin can stand for ``pool``."""
         sides = *_pair(pool.kernel_size), *_pair(pool.stride), *_pair(pool.padding)
         return sides == (3, 3, 1, 1, 1, 1) and not (pool.ceil_mode or pool.count_include_pad or pool.divisor_override)
 
@@ -40,14 +40,14 @@ class AvgPool3x3(nn.AvgPool2d):
 
 
 class AvgPool2x2(nn.AvgPool2d):
-    """Mean of 2 × 2 pixels: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
+    """Twin of the 2 × 2 average pooling of stride 2: ``(B, C, H, W) → (B, C, ⌊H/2⌋, ⌊W/2⌋)``.
 
-    With `msgdas.fast.use_native`, maps with even sides go to a compiled kernel in training; equal up to rounding.
+    In training with `msgdas.fast.use_native`, maps with even sides go to a compiled kernel.
     """
 
     @staticmethod
     def fits(pool: nn.AvgPool2d) -> bool:
-        """Whether ``pool`` is such a pooling."""
+        """Whether the twin can stand for ``pool``."""
         sides = *_pair(pool.kernel_size), *_pair(pool.stride), *_pair(pool.padding)
         return sides == (2, 2, 2, 2, 0, 0) and not (pool.ceil_mode or pool.divisor_override)
 
@@ -102,14 +102,14 @@ class _Pooled(torch.autograd.Function):
 
 
 def _by_kernel(kernel: str, x: Tensor, y: Tensor, *, turned: bool) -> Tensor:
-    """``y``, filled: what is pooled of ``x``; ``turned``: the gradient of the input from that of the output."""
+    """Fill ``y`` with the pooled ``x``. ``turned``: with the input's gradient, ``x`` being the output's."""
     images, channels, height, width = (y if turned else x).shape
     run(kernel, x.dtype, images, height, width, channels, turned, x, y)
     return y
 
 
 def _sums(x: Tensor) -> Tensor:
-    """Of the 3 × 3 pixels around each."""
+    """The sum of the 3 × 3 pixels around each pixel."""
     return F.conv2d(x, _ones(x.shape[1], x.dtype), None, 1, 1, 1, x.shape[1])
 
 
@@ -120,8 +120,10 @@ def _ones(channels: int, dtype: torch.dtype) -> Tensor:
 
 @lru_cache
 def _shares(channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """One over the number of pixels that each window has on the map, ``(1, 1 or C, H, W)``: few channels are multiplied
-    faster without broadcasting."""
+    """1 / the number of pixels of each window that lie on the map, ``(1, 1 or C, H, W)``.
+
+    Repeated for few channels, because multiplying them is faster without broadcasting.
+    """
     shares = _sums(torch.ones(1, 1, height, width, dtype=dtype)).reciprocal()
     repeated = shares.expand(-1, channels if channels < LINE else 1, -1, -1)
     return repeated.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The private names of PyTorch that this wing uses, each with a fallback for a version that lacks it."""
+"""The private names of PyTorch that this package uses, each with a fallback for versions that lack it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ _any_global_hook = getattr(nn.modules.module, "_has_any_global_hook", None)
 
 
 def will_run(node: Any) -> bool:
-    """Whether the backward pass in progress will run ``node``. True where PyTorch does not tell: then a gradient may be
-    computed that nobody asked for."""
+    """Whether the backward pass in progress will run ``node``.
+
+    True if PyTorch cannot tell: at worst, a gradient that nobody asked for is computed.
+    """
     if _will_execute is None:
         return True
     try:
         return bool(_will_execute(node))
-    except RuntimeError:  # PyTorch does not tell for a leaf inside autograd.grad
+    except RuntimeError:  # for a leaf inside autograd.grad
         return True
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether hooks watch the module, or all modules (as a FLOP counter's do), and must see it called. True where
-    PyTorch does not tell: then modules are called one by one."""
+    """Whether the module, or every module (as for a FLOP counter), has hooks, which must see it called.
+
+    True if PyTorch cannot tell: then every module is called, and nothing is fused.
+    """
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

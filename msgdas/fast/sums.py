@@ -1,4 +1,4 @@
-"""Weighted sums of maps, in few passes over memory."""
+"""Weighted sums of feature maps, in few passes over memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from msgdas.fast.backward import wanted
 
-__all__ = ["dense", "inner", "plus"]
+__all__ = ["dense_gradient", "inner", "plus"]
 
 
 def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
-    """``total + weight · y``, where it can be in the memory of ``total``.
+    """``total + weight · y``, written into ``total`` if shapes and dtypes match.
 
     Args:
+        total: the sum so far; None: nothing yet.
         weight: a scalar; None: 1.
     """
     if total is not None and (total.shape, total.dtype) != (y.shape, y.dtype):
@@ -29,8 +30,8 @@ def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tenso
 
 
 class _Weighted(torch.autograd.Function):
-    """``weight · y``, added to ``total`` in its memory. PyTorch's own backward has ``∂L/∂y · y`` in memory for the
-    gradient of the weight."""
+    """``total += weight · y``. The backward computes the gradient of the weight as an inner product; PyTorch's own
+    writes the whole map ``∂L/∂y · y`` first."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
@@ -50,7 +51,7 @@ class _Weighted(torch.autograd.Function):
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """``Σ a · b`` in float32 at least; of maps that lie alike in memory without their product."""
+    """``Σ a · b`` in float32 or better; without writing the product if both have the same memory layout."""
     precision = torch.promote_types(a.dtype, torch.float32)
     if a.dtype == b.dtype == precision and a.stride() == b.stride() and _in_one_piece(a):
         flat = (a.numel(),), (1,)
@@ -58,12 +59,14 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(dtype=precision)
 
 
-def dense(grad: Tensor) -> Tensor:
-    """``grad``, copied if it is a part of a larger tensor, as that of what is concatenated: the backward of a BatchNorm
-    takes 10 to 25 times as long on those (PyTorch 2.14.1 on a CPU, channels_last)."""
+def dense_gradient(grad: Tensor) -> Tensor:
+    """``grad``, copied if it is a slice of a larger tensor, as the gradients of concatenated tensors are.
+
+    On such slices the backward of a BatchNorm takes 10 to 25 times as long (PyTorch 2.14.1, CPU, channels_last).
+    """
     return grad if _in_one_piece(grad) else grad.clone()
 
 
 def _in_one_piece(tensor: Tensor) -> bool:
-    """Whether it fills its memory without gaps, in one of the two layouts."""
+    """Whether the tensor fills its memory without gaps, contiguous or in channels_last."""
     return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,18 @@
-"""`speed_up`: swap the modules of a network for faster twins."""
+"""`speed_up`: swap the modules of a network for faster twins.
+
+A twin is a subclass of a module's class that overrides ``forward`` (or ``combine``) and adds no state. To swap a module
+is to assign its ``__class__``: the object stays, and with it its Parameters, buffers, hooks, names and ``state_dict``.
+
+To add a twin, write the subclass and add a line to `_TWINS`: the class, its twin, and a function that says which
+modules of the class the twin can stand for. Rules:
+
+- Values, gradients and running statistics equal those of the original up to rounding; a gradient that is None stays
+  None. ``tests/fast/test_law.py`` checks this for every space and method.
+- No attributes of its own. The class is all that `slow_down` changes back, and a copy must work as the original does.
+- Where it cannot help (device, dtype, evaluation, small inputs, autocast, ``torch.compile``) call ``super().forward``.
+- Modules with hooks must be called: ask `msgdas.fast.private.hooked` before skipping a call.
+- If its backward cannot be differentiated again, fall back to PyTorch's operations there.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +30,7 @@ from msgdas.fast.dense import DenseConv2d
 from msgdas.fast.depthwise import DepthwiseConv2d
 from msgdas.fast.norm import BatchNorm2d
 from msgdas.fast.pool import AvgPool2x2, AvgPool3x3
-from msgdas.fast.sums import dense, inner
+from msgdas.fast.sums import dense_gradient, inner
 from msgdas.spaces.darts import CellModule
 from msgdas.spaces.nasbench201 import Cell, Reduction
 
@@ -24,15 +38,15 @@ __all__ = ["slow_down", "speed_up"]
 
 
 def speed_up(net: nn.Module) -> Callable[[], None]:
-    """Make the same network faster, in place.
+    """Make a network faster, in place.
 
-    Modules are swapped for twins by their class alone: a twin is a subclass with a faster ``forward`` (or ``combine``)
-    and no state of its own, so Parameters, buffers, hooks, names and ``state_dict`` stay what they are. Values,
-    gradients and running statistics are equal up to rounding. Modules of other classes, subclasses included, stay as
-    they are. A copy of the network is as fast as the network.
+    Swaps modules for twins that compute the same up to rounding: values, gradients and running statistics. Parameters,
+    buffers, hooks, names and ``state_dict`` stay the same. Only modules of exactly a class with a twin are swapped, not
+    those of your subclasses. A copy of a fast network is fast. `msgdas.discretize` adds new modules: call this again on
+    its result.
 
     Returns:
-        A function that undoes it (`slow_down`). Call it before the network itself is pickled or exported.
+        A function that swaps the modules back (`slow_down`). Call it before you pickle or export the network.
 
     Example:
         >>> undo = speed_up(net)
@@ -48,41 +62,41 @@ def speed_up(net: nn.Module) -> Callable[[], None]:
 
 
 def slow_down(net: nn.Module) -> None:
-    """Swap the twins in ``net`` back for the original modules."""
+    """Undo `speed_up`: give every twin in ``net`` its original class."""
     for module in net.modules():
         for kind, twin, _ in _TWINS:
             if type(module) is twin:
                 module.__class__ = kind
 
 
-class _Op(MixedOp):
+class _FastMixedOp(MixedOp):
     inner = staticmethod(inner)
 
     def combine(self, terms: Sequence[Term]) -> Tensor:
-        # recomputation runs it again when the cell that would share has ended: so it shares nothing with the cell
+        # Recomputation runs this again in backward, after the cell's `sharing` has ended: share nothing with the cell.
         with sharing() if self.recompute else nullcontext():
             result = combine(terms)
         return _with_dense_gradient(result) if len(terms) > 1 else result
 
 
-class _Node:
+class _SumOfEdges:
     def combine(self, terms: Sequence[Term]) -> Tensor:
         return _with_dense_gradient(combine(terms))
 
 
-class _Input(_Node, MixedInput):
+class _FastMixedInput(_SumOfEdges, MixedInput):
     inner = staticmethod(inner)
 
 
-class _Kept(_Node, KeptInputs):
+class _FastKeptInputs(_SumOfEdges, KeptInputs):
     pass
 
 
-class _Reduction(Reduction):
+class _FastReduction(Reduction):
     combine = staticmethod(combine)
 
 
-class _Cell(Cell):
+class _FastCell(Cell):
     combine = staticmethod(combine)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,16 +104,16 @@ class _Cell(Cell):
             return super().forward(x)
 
 
-class _CellModule(CellModule):
+class _FastCellModule(CellModule):
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
         with sharing():
             return super().forward(s0, s1)
 
 
 def _with_dense_gradient(y: Tensor) -> Tensor:
-    """``y``, whose gradient is made dense if it is a part of a concatenation's."""
+    """Return ``y``. In backward, make its gradient dense: nodes are concatenated, so theirs is a slice."""
     if y.requires_grad:
-        y.register_hook(dense)  # type: ignore[no-untyped-call]
+        y.register_hook(dense_gradient)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -114,11 +128,11 @@ _TWINS: tuple[tuple[type[nn.Module], type[nn.Module], Callable[[Any], bool]], ..
     (nn.AvgPool2d, AvgPool3x3, AvgPool3x3.fits),
     (nn.AvgPool2d, AvgPool2x2, AvgPool2x2.fits),
     (nn.Sequential, Sequential, _always),
-    (MixedOp, _Op, _always),
-    (MixedInput, _Input, _always),
-    (KeptInputs, _Kept, _always),
-    (Cell, _Cell, _always),
-    (Reduction, _Reduction, _always),
-    (CellModule, _CellModule, _always),
+    (MixedOp, _FastMixedOp, _always),
+    (MixedInput, _FastMixedInput, _always),
+    (KeptInputs, _FastKeptInputs, _always),
+    (Cell, _FastCell, _always),
+    (Reduction, _FastReduction, _always),
+    (CellModule, _FastCellModule, _always),
 )
-"""Class, its twin, and whether the twin can stand for a module of the class."""
+"""A class, its twin, and a function ``module -> bool``: whether the twin can stand for this module."""

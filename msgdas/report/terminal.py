@@ -1,4 +1,4 @@
-"""Progress of a search or a training: a live bar in a terminal, plain lines elsewhere."""
+"""Progress of a search or a training: a live bar in a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CountView", "SearchView", "TrainView"]
 
 
 class _View:
-    """A progress bar over all steps, shown in a terminal only; a context manager."""
+    """A context manager with a progress bar, which is shown only in a terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -47,20 +47,20 @@ class _View:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, steps: int) -> None:
-        """Report that step ``step`` of ``steps`` in ``epoch`` is done, both from 0."""
+        """Move the bar: step ``step`` of ``steps`` in epoch ``epoch`` is done, both counted from 0."""
         done, total = epoch * steps + step + 1, self.epochs * steps
         self._bar.update(self._task, completed=done, total=total, visible=True, description=f"epoch {epoch + 1}")
 
 
 class CountView(_View):
-    """Progress of a task in countable parts."""
+    """Progress of a task with a known number of parts, which ``what`` names: ``"rounds"``."""
 
     def __init__(self, console: Console, what: str) -> None:
         super().__init__(console)
         self._what = what
 
     def count(self, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` parts are done."""
+        """Move the bar: ``done`` of ``total`` parts are done."""
         self._bar.update(self._task, completed=done, total=total, visible=True, description=self._what)
 
 
@@ -81,7 +81,7 @@ class SearchView(_View):
         self.say("epoch         loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Print one line for an epoch, 80 columns."""
+        """Print the line of an epoch, 80 columns."""
         self.say(
             f"{record['epoch']:5d} {record['phase']:<8} {_number(record['train_loss']):>12} "
             f"{_number(record['valid_loss']):>7} {percent(record['valid_accuracy']):>17} "
@@ -103,7 +103,7 @@ class TrainView(_View):
         self.say("epoch     loss: train      val   accuracy: train      val   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Print one line for an epoch, 80 columns."""
+        """Print the line of an epoch, 80 columns."""
         self.say(
             f"{record['epoch']:5d} {record['train_loss']:15.4f} {record['val_loss']:8.4f} "
             f"{percent(record['train_accuracy']):>17} {percent(record['val_accuracy']):>8} {record['seconds']:>9.0f}"

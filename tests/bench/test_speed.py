@@ -10,7 +10,7 @@ from reference import searching
 
 from msgdas.bench import memory, setups, speed
 from msgdas.bench.rows import Earlier, Row, write_rows
-from msgdas.bench.setups import Method, Setting, naive, plain_networks, search_of, supernet
+from msgdas.bench.setups import Contender, Setting, naive, plain_networks, search_of, supernet
 from msgdas.cli.main import main
 from msgdas.discretize import discretize
 from msgdas.errors import InputError
@@ -38,7 +38,7 @@ def run(*arguments):
 
 @pytest.mark.parametrize("space", ["nasbench201", "darts", "s2", "mbconv", "mbconv-macro"])
 def test_the_plain_networks_are_the_sub_graphs_of_the_next_step(space):
-    search = search_of(Method("msgdas", "msgdas", {"k": 2}), setting(space))
+    search = search_of(Contender("msgdas", "msgdas", {"k": 2}), setting(space))
     net, kept = plain_networks(search, search.method.sampler, search.net)
     drawn = search.draw()
     x = torch.randn(4, 3, 8, 8)
@@ -51,7 +51,7 @@ def test_the_plain_networks_are_the_sub_graphs_of_the_next_step(space):
 
 def test_a_multi_path_method_is_compared_with_a_random_sub_graph_of_a_net_without_options():
     base = supernet(setting("darts"))
-    search = search_of(Method("pc-darts", "pc-darts"), setting("darts"), base)
+    search = search_of(Contender("pc-darts", "pc-darts"), setting("darts"), base)
     assert search.net is not base
     first = plain_networks(search, search.method.sampler, base)
     assert first[0] is base
@@ -62,7 +62,7 @@ def test_a_multi_path_method_is_compared_with_a_random_sub_graph_of_a_net_withou
 
 
 def test_proxylessnas_runs_other_sub_graphs_in_its_two_steps():
-    search = search_of(Method("proxylessnas", "proxylessnas"), setting())
+    search = search_of(Contender("proxylessnas", "proxylessnas"), setting())
     assert plain_networks(search, search.method.sampler, search.net) != plain_networks(
         search, search.method.weight_sampler, search.net
     )
@@ -88,8 +88,8 @@ def test_the_naive_super_net_learns_the_same_alphas():
 
 @pytest.mark.parametrize("space", list(SPACES))
 def test_every_space_runs(space):
-    methods = [Method("k2", "msgdas", {"k": 2}), Method("darts", "darts")]
-    found = speed.measure(setting(space), methods, rounds=1)
+    contenders = [Contender("k2", "msgdas", {"k": 2}), Contender("darts", "darts")]
+    found = speed.measure(setting(space), contenders, rounds=1)
     for text, k in (("k2", 2), ("darts", 1)):
         (one,) = found[text]
         assert one.k == k
@@ -98,8 +98,8 @@ def test_every_space_runs(space):
 
 
 def test_every_method_runs():
-    methods = [Method(name, name) for name in (*METHODS, "naive")]
-    found = speed.measure(setting("s2"), methods, rounds=1)
+    contenders = [Contender(name, name) for name in (*METHODS, "naive")]
+    found = speed.measure(setting("s2"), contenders, rounds=1)
     without = {name for name, rounds in found.items() if "alpha" not in rounds[0].ratios()}
     assert without == {name for name, method in METHODS.items() if method().learning != "alternate"}
     assert found["rome"][0].k == 7
@@ -107,7 +107,7 @@ def test_every_method_runs():
 
 
 def test_k_ends_at_the_candidates_of_the_smallest_choice():
-    texts = [method.text for method in setups.default_methods(setting("mbconv-macro"))]
+    texts = [contender.text for contender in setups.default_contenders(setting("mbconv-macro"))]
     assert texts == ["msgdas:k=1", "msgdas:k=2", "msgdas:k=3", "gdas", "proxylessnas", "darts", "darts-2nd"]
 
 
@@ -132,7 +132,7 @@ def test_a_complete_csv_and_a_table_of_80_columns(tmp_path, capsys):
 
 
 def test_one_by_one_the_paths_of_several_steps_are_the_same():
-    search = search_of(Method("k4", "msgdas", {"k": 4}), setting("darts"))
+    search = search_of(Contender("k4", "msgdas", {"k": 4}), setting("darts"))
 
     def drawn(steps):
         pairs = [(search.draw(), search.draw(search.method.weight_sampler)) for _ in range(steps)]
@@ -260,7 +260,7 @@ def test_the_guard_sets_the_exit_code(factor, code, tmp_path, capsys):
 
 @pytest.mark.parametrize("space", ["nasbench201", "darts"])
 def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
-    search = search_of(Method("random", "random"), setting(space))
+    search = search_of(Contender("random", "random"), setting(space))
     net, (kept,) = plain_networks(search, search.method.sampler, search.net)
     ours, theirs = (setups.Plain(net, kept, pytorch=own).net for own in (False, True))
     x = torch.randn(4, 3, 8, 8)
@@ -269,7 +269,7 @@ def test_a_plain_network_of_pytorchs_own_operations_computes_the_same(space):
 
 
 def test_it_runs_without_the_kernels(kernels, monkeypatch):
-    search = search_of(Method("random", "random"), setting())
+    search = search_of(Contender("random", "random"), setting())
     net, (kept,) = plain_networks(search, search.method.sampler, search.net)
     ours, theirs = (setups.Plain(net, kept, pytorch=own) for own in (False, True))
     ran = []
@@ -281,7 +281,7 @@ def test_it_runs_without_the_kernels(kernels, monkeypatch):
 
 
 def test_ratios_to_pytorch_are_of_its_own_plain_steps():
-    (one,) = speed.measure(setting(), [Method("gdas", "gdas")], rounds=1, pytorch=True)["gdas"]
+    (one,) = speed.measure(setting(), [Contender("gdas", "gdas")], rounds=1, pytorch=True)["gdas"]
     assert one.pytorch is not None
     assert one.ratios_to_pytorch()["weight"] == pytest.approx(one.weight / one.pytorch)
     assert one.plain_alpha == one.plain

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from msgdas.fast import dense, use_native
-from msgdas.fast.combine import _alone as alone
+from msgdas.fast.combine import _output as output
 from msgdas.fast.combine import _summand as summand
 from msgdas.fast.combine import sharing
 from msgdas.fast.fused import Summand, fused_sum
@@ -157,7 +157,7 @@ def test_a_kernel_takes_the_relu_before_it_in(monkeypatch):
         if watched:
             handle = watched.register_forward_hook(lambda *_: None)
         with sharing():
-            found.append(alone(candidate, x))
+            found.append(output(candidate, x))
         if watched:
             handle.remove()
     assert called == [candidate[0]] * 2

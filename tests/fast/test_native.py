@@ -8,19 +8,16 @@ from reference import a_map, alphas_of, fast, searching, threads
 from torch import nn
 
 import msgdas.fast.native
-from msgdas.alphas import Alphas
 from msgdas.cli.main import main
-from msgdas.discretize import discretize
 from msgdas.errors import InputError
 from msgdas.fast import fused, speed_up
 from msgdas.fast.native import _kernels, native, use_native
 from msgdas.methods import darts, gdas
 from msgdas.ops.conv import depthwise_conv
 from msgdas.runs import Run
-from msgdas.samplers import Fixed, Softmax
+from msgdas.samplers import Softmax
 from msgdas.spaces import darts as darts_space
 from msgdas.spaces import nasbench201
-from msgdas.subgraph import cut
 from msgdas.supernet import select
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -75,36 +72,6 @@ def test_what_lies_between_the_nodes_takes_its_relu_in(space, monkeypatch):
         with select(net, subgraph), torch.no_grad():
             net(x)
         assert [relu in called for relu in relus] == [not use] * len(relus)
-
-
-def test_probes_find_the_same():
-    net = nasbench201.supernet(channels=8, cells=1, image_size=16).to(torch.float64, memory_format=torch.channels_last)
-    text = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
-    speed_up(net)
-    subgraphs = Fixed(nasbench201.from_string(text))(alphas_of(net))
-    x, found = a_map(3, 16).detach(), []
-    for use in (True, False):
-        use_native(use, everywhere=True)
-        (leaf,), _ = cut(subgraphs, others="probed")
-        with select(net, leaf):
-            net(x).square().mean().backward()
-        found.append([gate.weights.grad for gate in leaf.values()])
-    for a, b in zip(*found, strict=True):
-        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "text", ["|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"]
-)
-@pytest.mark.parametrize("training", [True, False])
-def test_a_derived_network_computes_the_same_bits(text, training):
-    net = nasbench201.supernet(channels=8, image_size=16).to(memory_format=torch.channels_last)
-    speed_up(net)
-    genotype = nasbench201.from_string(text)
-    (subgraph,), plain = Fixed(genotype)(Alphas.of(net)), discretize(net, genotype)
-    x = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-    with select(net.train(training), subgraph):
-        assert torch.equal(net(x), plain.train(training)(x))
 
 
 @pytest.mark.parametrize("method", [darts, gdas])

@@ -17,21 +17,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from msgdas.bench.setups import Method, Setting, batch, search_of, supernet
+from msgdas.bench.setups import Contender, Setting, batch, search_of, supernet
 
 PACKAGE = f"{os.sep}msgdas{os.sep}"
 SETTING = Setting("nasbench201", 4, 1, batch_size=4, image_size=8, device="meta")
 FOR_SHAPES = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_interleave"}  # known on the device alone
 MAKERS = torch.tensor, torch.as_tensor, torch.Tensor.new_tensor
 CASES = [
-    *((Method(f"k={k}", "msgdas", {"k": k, "guidance": 1.0}), 2) for k in (1, 2, 3)),
-    (Method("ranked", "msgdas", {"k": 3, "gradient": "ranked"}), 2),
-    (Method("exchange", "msgdas", {"k": 3, "gradient": "exchange"}), 2),
-    (Method("picked", "msgdas", {"k": 3, "gradient": "picked"}), 2),
-    *((Method(name, name), 2) for name in ("gdas", "proxylessnas", "random")),
-    *((Method(name, name), 1) for name in ("darts", "darts-2nd", "r-darts", "pc-darts")),
-    (Method("snas", "snas"), 2),  # the end of the weights' half and that of the alphas'
-    (Method("drnas", "drnas"), 4),  # torch draws a Dirichlet on the host: there, back, and the gradients too
+    *((Contender(f"k={k}", "msgdas", {"k": k, "guidance": 1.0}), 2) for k in (1, 2, 3)),
+    (Contender("ranked", "msgdas", {"k": 3, "gradient": "ranked"}), 2),
+    (Contender("exchange", "msgdas", {"k": 3, "gradient": "exchange"}), 2),
+    (Contender("picked", "msgdas", {"k": 3, "gradient": "picked"}), 2),
+    *((Contender(name, name), 2) for name in ("gdas", "proxylessnas", "random")),
+    *((Contender(name, name), 1) for name in ("darts", "darts-2nd", "r-darts", "pc-darts")),
+    (Contender("snas", "snas"), 2),  # the end of the weights' half and that of the alphas'
+    (Contender("drnas", "drnas"), 4),  # torch draws a Dirichlet on the host: there, back, and the gradients too
 ]
 
 
@@ -88,16 +88,16 @@ def seen(step):
     return found
 
 
-def a_search(method, setting=SETTING):
-    search = search_of(method, setting, supernet(setting))
+def a_search(contender, setting=SETTING):
+    search = search_of(contender, setting, supernet(setting))
     search.weight_optimizer = SGD(search.net.parameters(), lr=0.1, momentum=0.9)  # there are no fused ones for "meta"
     search.alpha_optimizer = Adam(search.alphas.parameters())
     return search
 
 
-@pytest.mark.parametrize(("method", "most"), CASES, ids=lambda case: getattr(case, "text", ""))
-def test_a_step_waits_for_its_draw_and_for_its_end(method, most):
-    search, train, valid = a_search(method), batch(SETTING), batch(SETTING)
+@pytest.mark.parametrize(("contender", "most"), CASES, ids=lambda case: getattr(case, "text", ""))
+def test_a_step_waits_for_its_draw_and_for_its_end(contender, most):
+    search, train, valid = a_search(contender), batch(SETTING), batch(SETTING)
     steps = [lambda: search.step(train, None)]
     if search.method.learning == "alternate":
         steps.append(lambda: search.alpha_step(train, valid))
@@ -111,7 +111,7 @@ def test_a_step_waits_for_its_draw_and_for_its_end(method, most):
 def test_a_step_of_all_candidates_repeats_itself(name, space):
     """What a CUDA graph needs: the same operations on the same shapes, whatever the numbers are, up to the end."""
     setting = replace(SETTING, space=space, cells=3 if space == "darts" else 1)
-    search, train, valid = a_search(Method(name, name), setting), batch(setting), batch(setting)
+    search, train, valid = a_search(Contender(name, name), setting), batch(setting), batch(setting)
     for step in (lambda: search.step(train, None), lambda: search.alpha_step(train, valid)):
         seen(step)  # its optimizer makes what it keeps
         first, again = seen(step), seen(step)
