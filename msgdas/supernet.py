@@ -56,7 +56,7 @@ def select(net: nn.Module | Places, subgraph: Mapping[str, Gate]) -> Iterator[No
     places = all_choices(net) if isinstance(net, nn.Module) else net
     for name in subgraph:
         if name not in places:
-            raise InputError(f"sub-graph has a gate for {name!r}, which is no choice of the network")
+            raise InputError(f"sub-graph has a gate for {name!r}, which is not a choice of the network")
     before = [(choice, choice.gate) for same in places.values() for choice in same]
     for name, same in places.items():
         for choice in same:

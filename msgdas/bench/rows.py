@@ -128,7 +128,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     except (ValueError, KeyError, TypeError, csv.Error):
         lines = []
     if not lines:
-        raise InputError(f"'{file}' is no result of a benchmark: it needs lines with name, value, q1, q3, unit")
+        raise InputError(f"'{file}' is not a result of a benchmark: it needs lines with name, value, q1, q3, unit")
     return [FORMER | line for line in lines]
 
 

@@ -50,7 +50,7 @@ def find_reference(text: str | None, space: str, table: Table | None) -> str | N
     """The official text of the genotype to compare with; ``None`` if ``text`` is.
 
     Raises:
-        InputError: it is no genotype of the space, or not in the table.
+        InputError: it is not a genotype of the space, or not in the table.
     """
     if text is None:
         return None

@@ -48,7 +48,7 @@ def _row(file: Path, dataset: str, epochs: str) -> dict[str, Any]:
     except DAMAGE as error:
         raise InputError(f"'{file}' is damaged: {str(error) or type(error).__name__}") from None
     if epochs not in by_epochs:
-        known = ", ".join(key for key in by_epochs if key.isdigit()) or "none: it is no file of one architecture"
+        known = ", ".join(key for key in by_epochs if key.isdigit()) or "none: it is not a file of one architecture"
         raise InputError(f"'{file}' has no training of {epochs} epochs, but of {known}")
     try:
         return _means(file, by_epochs[epochs], dataset)

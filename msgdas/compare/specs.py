@@ -85,9 +85,9 @@ def _option(text: str, method: str, option: str, known: Collection[str]) -> tupl
     name, equals, value = option.partition("=")
     name = name.strip().replace("_", "-")
     if not (equals and value.strip()):
-        raise InputError(f"--methods {text!r}: {option!r} is no option=value, such as k=3")
+        raise InputError(f"--methods {text!r}: {option!r} is not an option=value, such as k=3")
     if name not in known:
-        raise InputError(f"--methods {text!r}: {name!r} is no option of {method} here: use {', '.join(known)}")
+        raise InputError(f"--methods {text!r}: {name!r} is not an option of {method} here: use {', '.join(known)}")
     return name.replace("-", "_"), value.strip()
 
 

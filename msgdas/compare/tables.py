@@ -183,7 +183,7 @@ def _csv(path: Path) -> Iterator[Row]:
 def _json(path: Path) -> Iterator[Row]:
     rows = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise InputError(f'table \'{path}\' is no object of objects such as {{"00000000": {{"mean_acc": 93.1}}}}')
+        raise InputError(f'table \'{path}\' is not an object of objects such as {{"00000000": {{"mean_acc": 93.1}}}}')
     for genotype, row in rows.items():
         yield f"entry {genotype!r}", row | {"genotype": genotype}
 

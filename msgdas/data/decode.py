@@ -53,7 +53,7 @@ def decode(image: Image.Image | str | Path, channels: int, size: int) -> Tensor:
     Images are rotated by their Exif tag, transparency becomes white, and 16 bits are reduced to 8.
 
     Raises:
-        InputError: the file is no readable image.
+        InputError: the file is not a readable image.
     """
     return torch.from_numpy(np.array(_decode(image, channels, size), order="C"))
 
@@ -67,7 +67,7 @@ def header(path: str | Path) -> Header:
     """Read an image's header without decoding it.
 
     Raises:
-        InputError: the file is no image.
+        InputError: the file is not an image.
     """
     try:
         with Image.open(path) as image:

@@ -72,7 +72,7 @@ def _folders(root: Path) -> list[Path]:
 def _images_below(folder: Path) -> list[Path]:
     """Image files below ``folder``, sorted. Follows links to folders, each folder once.
 
-    Skips hidden files and folders: ``.ipynb_checkpoints`` has copies, ``._1.jpg`` is no image.
+    Skips hidden files and folders: ``.ipynb_checkpoints`` has copies, ``._1.jpg`` is not an image.
     """
     images, seen = list[Path](), set[Path]()
     for root, folders, names in os.walk(folder, followlinks=True):

@@ -111,7 +111,7 @@ def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     """The values in a file, by the names of the model's fields, not yet checked.
 
     Raises:
-        InputError: the file cannot be read, is no mapping, or names something that is no option.
+        InputError: the file cannot be read, is not a mapping, or names something that is not an option.
     """
     where = f"--config '{path}'"
     try:
@@ -123,7 +123,7 @@ def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise InputError(f"{where} is no list of 'option: value' lines: see --print-config")
+        raise InputError(f"{where} is not a list of 'option: value' lines: see --print-config")
     aliases = {alias: one.name for one in options(model) for alias in one.aliases}
     values: dict[str, Any] = {}
     for key, value in found.items():

@@ -80,7 +80,7 @@ def find_genotype(source: str) -> Genotype:
     if colon:
         return find_space(space).from_string(text)
     raise InputError(
-        f"{source!r} is no run folder, no genotype file and no text like 'darts:DARTS_V2' or 'nasbench201:|op~0|+…'"
+        f"{source!r} is not a run folder, a genotype file or a text like 'darts:DARTS_V2' or 'nasbench201:|op~0|+…'"
     )
 
 

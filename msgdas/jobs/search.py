@@ -141,7 +141,7 @@ def _method(settings: SearchSettings, extent: _Extent, *, large: bool) -> Method
     given = {name: value for name, value in given.items() if value is not None}
     for name in given:
         if name not in own:
-            raise InputError(f"--{dashed(name)} is no option of method {settings.method}: leave it out")
+            raise InputError(f"--{dashed(name)} is not an option of method {settings.method}: leave it out")
     changes = {
         "warmup": extent.warmup / extent.epochs,
         "drop": None if settings.drop is None else linear(settings.drop, 0.0),
@@ -161,7 +161,7 @@ def _with_cost(method: Method, settings: SearchSettings, net: nn.Module, data: D
         return method
     if method.learning == "none":
         name = settings.method
-        raise InputError(f"--cost-weight is no option of method {name}, which learns no alphas: leave it out")
+        raise InputError(f"--cost-weight is not an option of method {name}, which learns no alphas: leave it out")
     cost = ExpectedCost(candidate_macs(net, data.channels, data.image_size), settings.cost_weight)
     return replace(method, penalties=(*method.penalties, cost))
 

@@ -46,7 +46,7 @@ class TrainedNetwork(nn.Module):
         """Probability of each class for one image of any size and mode, most probable first.
 
         Raises:
-            InputError: the file is no readable image.
+            InputError: the file is not a readable image.
         """
         size = self.description["size"]
         pixels = decode(image, size["in_channels"], size["image_size"])[None]

@@ -93,7 +93,7 @@ class Run:
             lock: lock the folder, to write. ``False``: read only, which also works while another process writes.
 
         Raises:
-            InputError: ``path`` is no run folder, its ``config.json`` is damaged, or another process writes there.
+            InputError: ``path`` is not a run folder, its ``config.json`` is damaged, or another process writes there.
         """
         path = Path(path)
         config = _read_config(path)

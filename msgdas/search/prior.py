@@ -48,7 +48,8 @@ class Prior:
         """
         records = Run.open(folder, lock=False).metrics()
         if not records or not (folder / "genotype.json").exists():
-            raise InputError(f"prior '{folder}' has not ended: finish it with 'msgdas search --out {folder} --resume'")
+            way_out = f"finish it with 'msgdas search --out {folder} --resume'"
+            raise InputError(f"prior '{folder}' has not finished: {way_out}")
         return cls(records[-1]["alphas"], trust)
 
     @torch.no_grad()

@@ -232,7 +232,7 @@ def test_a_result_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
     file = tmp_path / "damaged.csv"
     for text in ("", "name,value\na,b\n", "name,value,q1,q3,unit\na,b,c,d,ratio\n"):
         file.write_text(text)
-        with pytest.raises(InputError, match="no result of a benchmark"):
+        with pytest.raises(InputError, match="not a result of a benchmark"):
             Earlier.read(file, speed.where(setting(), "wall"))
 
 

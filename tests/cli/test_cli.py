@@ -366,7 +366,7 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", *SMALL, "--device", "cuda:77"], "device 'cuda:77'"),
         (["search", *SMALL, "--bogus"], "--bogus"),
         (["search", *SMALL, "--epochs", "-1"], "use 1 or more"),
-        (["search", *SMALL, "--method", "gdas", "--k", "2"], "no option of method gdas"),
+        (["search", *SMALL, "--method", "gdas", "--k", "2"], "not an option of method gdas"),
         (["search", *SMALL, "--method", "rome"], "which space nasbench201 does not have: use darts, s1"),
         (["search", *SMALL, "--method", "random", "--cost-weight", "1"], "which learns no alphas"),
         (["search", "--resume"], "--resume needs --out"),

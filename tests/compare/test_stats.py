@@ -63,9 +63,9 @@ def test_specs():
     [
         (parse_methods, "", "name one or more of msgdas"),
         (parse_methods, "msgdaz", "method 'msgdaz' is not known"),
-        (parse_methods, "gdas:k=2", "'k' is no option of gdas here"),
-        (parse_methods, "msgdas:out=x", "'out' is no option of msgdas here"),
-        (parse_methods, "msgdas:k", "'k' is no option=value, such as k=3"),
+        (parse_methods, "gdas:k=2", "'k' is not an option of gdas here"),
+        (parse_methods, "msgdas:out=x", "'out' is not an option of msgdas here"),
+        (parse_methods, "msgdas:k", "'k' is not an option=value, such as k=3"),
         (parse_methods, "gdas,gdas", "'gdas' is given twice"),
         *((parse_seeds, text, "give 3, 0-3 or 0,2,5") for text in ("", "a", "3-1", "-1", "1,,2", "0-99999999")),
     ],

@@ -84,7 +84,7 @@ HEADER = "arch_str,accuracy,train_seconds"
         ("t.csv", f"cell,accuracy\n{CELLS[0]},90\n", "has no column genotype or arch_str or arch, but cell"),
         ("t.csv", "\xff\xfe", "is empty"),
         ("t.csv.gz", "no gzip", "cannot be read"),
-        ("t.json", "[1]", "no object of objects"),
+        ("t.json", "[1]", "not an object of objects"),
         ("t.json", "{", "cannot be read"),
         ("t.json", '{"a": {"mean_acc": 1}, "a": {"mean_acc": 2}}', "'a' is there twice"),
         ("t.txt", "", "use .csv"),

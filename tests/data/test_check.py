@@ -307,7 +307,7 @@ def test_one_image_of_a_class_is_too_few(tmp_path):
     assert not report.ok
 
 
-# ------------------------------------------------------------- what is no image
+# ------------------------------------------------------------- what is not an image
 
 
 def test_beside_the_images(tmp_path):

@@ -204,7 +204,7 @@ def test_numbers_that_yaml_reads_as_texts_are_numbers(tmp_path):
         ("alpha-lr: .nan", "--alpha-lr nan: use 0 or more"),
         ("weight-lr: .inf", "--weight-lr inf: use a number above 0"),
         ("out: runs/x", "give --out on the command line"),
-        ("- epochs", "is no list of 'option: value' lines"),
+        ("- epochs", "is not a list of 'option: value' lines"),
         ("epochs: [", "is no YAML"),
         ("!!python/object/apply:os.getcwd []", "is no YAML"),
         (None, "cannot be read: No such file"),

@@ -68,5 +68,5 @@ def test_from_the_command_line_a_deep_search_begins_where_a_shallow_one_ended(tm
     (tmp_path / "shallow" / "genotype.json").unlink()
     capsys.readouterr()
     assert search("--out", tmp_path / "other", *deeper) == 2
-    assert "has not ended" in capsys.readouterr().err
+    assert "has not finished" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

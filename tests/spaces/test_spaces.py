@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from msgdas import Alphas, derive
+from msgdas import Alphas, MixedOp, derive
+from msgdas.ops import relu_conv_bn
 from msgdas.samplers import SinglePath
-from msgdas.spaces import SPACES
+from msgdas.spaces import SPACES, _of_supernet
 from msgdas.supernet import choices, select
 
 DATA = {"classes": 3, "in_channels": 1, "image_size": 9}
@@ -36,3 +38,17 @@ def test_contract(space):
     network = space.network(genotype, **size).eval()
     assert network(x).shape == (2, 3)
     assert not choices(network)
+
+
+def test_a_space_can_be_one_function():
+    def blocks(*, channels, cells, classes, in_channels, image_size):
+        stem = nn.Conv2d(in_channels, channels, 3, padding=1)
+        layers = [
+            MixedOp(f"block/{i}", {"conv": relu_conv_bn(channels, channels, 3), "skip": nn.Identity()})
+            for i in range(cells)
+        ]
+        return nn.Sequential(stem, *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    space = _of_supernet("blocks", "three blocks", blocks, {"channels": 4, "cells": 3}, "in total")
+    test_contract(space)
+    assert str(space.from_string("block/0=conv, block/1=skip")) == "block/0=conv, block/1=skip"

@@ -84,7 +84,7 @@ class Report:
         unreadable: file → reason. They are left out of all counts.
         copies: files with the same pixels.
         empty_folders: class folders without images.
-        other_files: suffix → number of files whose suffix is no image's.
+        other_files: suffix → number of files whose suffix is not that of an image.
         unused: image files outside the class folders.
         missing: part → classes without readable images there.
         refused: why a search would not start.
