@@ -49,14 +49,14 @@ def quiet(net: nn.Module | Sequence[nn.Module], *, drop: bool = False) -> Iterat
 def frozen_statistics(net: nn.Module) -> Iterator[None]:
     """Inside, forward passes of ``net`` update copies of its running statistics, which are thrown away."""
     norms = [m for m in net.modules() if getattr(m, "track_running_stats", False)]
-    before = [norm._buffers for norm in norms]
-    for norm, buffers in zip(norms, before, strict=True):
-        norm._buffers = {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}
+    before = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in before:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, buffers in zip(norms, before, strict=True):
-            norm._buffers = buffers
+        for norm, name, buffer in before:
+            setattr(norm, name, buffer)
 
 
 def recomputed(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
