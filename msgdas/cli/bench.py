@@ -21,16 +21,9 @@ from msgdas.compare.specs import Spec, parse_methods, parse_seeds
 from msgdas.compare.tables import read_table
 from msgdas.errors import InputError
 from msgdas.fast import use_native
+from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.resolve import find_device
-from msgdas.jobs.settings import (
-    DATA_HELP,
-    CompareSettings,
-    Group,
-    SearchSettings,
-    dashed,
-    method_options,
-    options,
-)
+from msgdas.jobs.settings import DATA_HELP, CompareSettings, SearchSettings, method_options
 from msgdas.report.terminal import CountView
 from msgdas.search import Method as SearchMethod
 from msgdas.spaces import find_space

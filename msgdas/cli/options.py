@@ -10,7 +10,8 @@ import click
 
 from msgdas.errors import InputError
 from msgdas.jobs.config import begun, read_yaml, to_yaml
-from msgdas.jobs.settings import REQUIRED, Option, Settings, dashed, options
+from msgdas.jobs.option import Option, Settings, dashed, options
+from msgdas.jobs.settings import REQUIRED
 
 __all__ = ["Command", "begun_settings", "config_options", "given_settings", "print_yaml", "settings_options"]
 

@@ -12,7 +12,7 @@ import yaml
 
 from msgdas.data import DataSet
 from msgdas.errors import InputError
-from msgdas.jobs.settings import Settings, dashed, options
+from msgdas.jobs.option import Settings, dashed, options
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, versions
 

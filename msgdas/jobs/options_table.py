@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from msgdas.jobs.settings import CompareSettings, Option, SearchSettings, Settings, TrainSettings, dashed, options
+from msgdas.jobs.option import Option, Settings, dashed, options
+from msgdas.jobs.settings import CompareSettings, SearchSettings, TrainSettings
 
 __all__ = ["options_table"]
 

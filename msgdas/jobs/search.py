@@ -21,10 +21,11 @@ from msgdas.errors import InputError
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config
+from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.process import prepare
 from msgdas.jobs.report import report
 from msgdas.jobs.resolve import find_data, find_device, input_size
-from msgdas.jobs.settings import Group, SearchSettings, dashed, options, own_options
+from msgdas.jobs.settings import SearchSettings, own_options
 from msgdas.methods import METHODS
 from msgdas.report.terminal import SearchView
 from msgdas.runs import Run, write_json

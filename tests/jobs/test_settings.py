@@ -12,17 +12,9 @@ from msgdas.cli.search import search_settings
 from msgdas.compare.specs import parse_methods
 from msgdas.errors import InputError
 from msgdas.jobs.config import FORMAT, begun, read_yaml, to_yaml
+from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.options_table import options_table
-from msgdas.jobs.settings import (
-    CompareSettings,
-    Group,
-    SearchSettings,
-    TrainSettings,
-    dashed,
-    method_options,
-    options,
-    own_options,
-)
+from msgdas.jobs.settings import CompareSettings, SearchSettings, TrainSettings, method_options, own_options
 from msgdas.methods import METHODS
 from msgdas.runs import Run
 
