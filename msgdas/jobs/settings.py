@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 
 from msgdas.data.named import NAMES
+from msgdas.errors import InputError
 from msgdas.jobs.option import Group, Settings, option, options
 from msgdas.methods import GRADIENTS, METHODS
 from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
