@@ -53,7 +53,7 @@ class Seen(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         devices = {tensor.device.type for tensor in tensors}
         self.operations.append((name, *(tensor.shape for tensor in tensors)))
-        to = torch.device(kwargs.get("device") or "cpu").type
+        to = torch.device(kwargs["device"]).type if kwargs.get("device") else None  # none: a cast, where it is
         if name == "_local_scalar_dense" and "meta" in devices:
             self.waits["read", here()] += 1
             return 0
@@ -126,3 +126,4 @@ def test_what_the_host_would_wait_for_is_seen():
     assert seen(lambda: torch.ones(3).to("meta")).waits.total() == 1
     assert seen(lambda: torch.ones(3).to("meta", non_blocking=True)).waits.total() == 0
     assert seen(lambda: torch.tensor([1.0], device="meta")).waits.total() == 1
+    assert seen(lambda: x.double()).waits.total() == 0
