@@ -21,7 +21,7 @@ from msgdas.fast.fused import Statistics, Summand, fused_sum, fusible
 from msgdas.fast.norm import BatchNorm2d, batch_norm, running
 from msgdas.fast.pool import AvgPool3x3
 from msgdas.fast.private import hooked
-from msgdas.fast.sums import plus
+from msgdas.fast.sums import plus, times
 from msgdas.ops import Zero
 
 __all__ = ["Sequential", "combine", "sharing"]
@@ -115,8 +115,9 @@ def _weighted_sum(terms: Sequence[Term]) -> Tensor:
 
     A weight is multiplied in while adding to the sum. Without a sum to add to, it would cost a pass over memory.
     """
-    if len(terms) == 1 and terms[0].weight is None:
-        return _output(terms[0].module, terms[0].x)
+    if len(terms) == 1:
+        compute, weight = _weighted(terms[0])
+        return compute() if weight is None else times(weight, compute())
     result: Tensor | None = None
     for compute, weight in sorted(map(_weighted, terms), key=lambda one: one[1] is not None):
         result = plus(result, compute(), weight)
@@ -127,9 +128,8 @@ def _weighted_sum(terms: Sequence[Term]) -> Tensor:
 def _weighted(term: Term) -> tuple[Callable[[], Tensor], Tensor | None]:
     """A function that computes the term, and the weight to multiply it by; None if the function includes it."""
     module, x, weight = term
-    assert weight is not None
     layers, norm = _layers_and_norm(module)
-    if norm is None:
+    if norm is None or weight is None:
         return lambda: _output(module, x), weight
     if len(layers) == 1 and norm.weight is None and _key(layers[0]) is not None:
         return lambda: _normalised(layers[0], norm, x), weight

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msgdas.fast.backward import wanted
 
-__all__ = ["dense_gradient", "inner", "plus"]
+__all__ = ["dense_gradient", "inner", "plus", "times"]
 
 
 def plus(total: Tensor | None, y: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -48,6 +48,33 @@ class _Weighted(torch.autograd.Function):
         of_y = grad * weight if wants[0] else None
         of_weight = inner(grad, y).to(weight.dtype) if wants[1] else None
         return of_y, of_weight, grad if ctx.needs_input_grad[2] else None
+
+
+def times(weight: Tensor, y: Tensor) -> Tensor:
+    """``weight · y``, without a copy if the weight is exactly 1, as the gate of a single path is.
+
+    Only on a CPU: elsewhere looking at the weight would wait for the device.
+    """
+    if weight.device.type == "cpu" and weight.item() == 1 and weight.requires_grad and torch.is_grad_enabled():
+        product: Tensor = _Unit.apply(y, weight)
+        return product
+    return plus(None, y, weight)
+
+
+class _Unit(torch.autograd.Function):
+    """``weight · y`` for a weight of 1."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(y, weight)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, weight = ctx.saved_tensors
+        wants = wanted(ctx, 2)
+        of_y = (grad * weight if torch.is_grad_enabled() else grad) if wants[0] else None  # may be differentiated again
+        return of_y, inner(grad, y).to(weight.dtype) if wants[1] else None
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

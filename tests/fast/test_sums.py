@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msgdas.fast.sums import inner, plus
+from msgdas.fast.sums import inner, plus, times
 
 
 def tensors(*shapes):
@@ -53,3 +53,17 @@ def test_half_precision_is_summed_in_float32(dtype):
     a = torch.full((1, 4, 64, 64), 1.0, dtype=dtype)
     assert inner(a, a).dtype is torch.float32
     assert inner(a, a) == a.numel()
+
+
+def test_a_weight_of_one_costs_no_copy_and_has_its_gradient():
+    y, _ = tensors((1, 2, 3, 3), ())
+    one, half = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.0, 0.5))
+    assert times(one, y).data_ptr() == y.data_ptr() != times(half, y).data_ptr()
+    for weight in (one, half):
+        assert torch.autograd.gradcheck(lambda y: times(weight, y), y)  # noqa: B023
+        found, wanted = (torch.autograd.grad(z.square().sum(), (y, weight)) for z in (times(weight, y), weight * y))
+        torch.testing.assert_close(found, wanted, rtol=1e-13, atol=1e-13)
+    for product in (times(one, y), one * y):  # differentiated twice
+        of_y, of_weight = torch.autograd.grad(product.pow(3).sum(), (y, one), create_graph=True)
+        twice = torch.autograd.grad(of_y.square().sum() + of_weight, (y, one))
+        torch.testing.assert_close(twice[0], 36 * y**3 + 9 * y**2, rtol=1e-12, atol=1e-12)
