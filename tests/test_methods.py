@@ -1,8 +1,9 @@
-"""What each method's own parts compute, against their formulas, in float64."""
+"""What each method is made of, and what its own parts compute, against their formulas, in float64."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
 
 import pytest
 import torch
@@ -16,11 +17,15 @@ from msgdas.alphas import Alphas
 from msgdas.choice import MixedInput, MixedOp
 from msgdas.errors import InputError
 from msgdas.ops.statistics import quiet
-from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, Topology
+from msgdas.samplers import BinaryGates, Dirichlet, GumbelSoftmax, GumbelTopK, SinglePath, Softmax, Topology
 from msgdas.samplers._relax import gumbel_like
+from msgdas.search.early_stop import CurvatureStop
 from msgdas.search.gradients import AlphaStep, added, first_order
 from msgdas.search.method import Method
-from msgdas.search.penalties import keep_unsampled
+from msgdas.search.optimizers import SGD, Adam
+from msgdas.search.penalties import DirichletKL, keep_unsampled
+from msgdas.search.schedules import Cosine, Linear
+from msgdas.search.unrolled import Unrolled
 from msgdas.spaces import toy
 from msgdas.subgraph import cut
 from msgdas.supernet import select
@@ -41,6 +46,107 @@ def gradient(alphas):
     grad = torch.cat([torch.zeros_like(p) if p.grad is None else p.grad for p in logits])
     alphas.zero_grad(set_to_none=True)
     return grad
+
+
+# the parts
+
+SHARED = {  # ours, the same for all methods that say nothing else: docs/methods/index.md has the papers' values
+    "weight_sampler": None,
+    "warmup_sampler": None,
+    "hypergradient": None,
+    "learning": "alternate",
+    "warmup": 0.0,
+    "prior": None,
+    "guidance": None,
+    "penalties": (),
+    "after_alpha_step": None,
+    "early_stop": None,
+    "tau": 1.0,
+    "weight_lr": Cosine(0.05, 1e-3),
+    "alpha_lr": 1e-2,
+    "drop": 0.0,
+    "drop_block": None,
+    "drop_in_alpha_steps": False,
+    "clip": 5.0,
+    "weight_optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=5e-4),
+    "alpha_optimizer": Adam(betas=(0.5, 0.999), weight_decay=0.0),
+    "supernet": {},
+}
+EXCLUSIVE = GumbelTopK(k=None, assignment="shuffle", normalise="remaining", reuse=False)
+PARTS = {
+    # Tan et al. 2021, arXiv:2107.04324: K exclusive paths by Gumbel-TopK, and DropBlock-Identity. The abstract has no
+    # numbers: these, the warm-up, the dealing of the picks and guidance turned off are ours (docs/how-it-works.md).
+    "msgdas": {
+        "sampler": EXCLUSIVE,
+        "weight_sampler": EXCLUSIVE,
+        "warmup": 0.6,
+        "drop": Linear(0.5, 0.0),
+        "drop_in_alpha_steps": True,
+        "tau": Linear(10.0, 0.1),
+        "alpha_lr": 0.03,
+    },
+    # Dong & Yang 2019, arXiv:1910.04465: one path (eq. 6), the gradient of the gate that ran (eq. 7), τ from 10 to 0.1.
+    "gdas": {
+        "sampler": GumbelTopK(k=1, assignment="rank", normalise="remaining", reuse=False),
+        "hypergradient": first_order,
+        "tau": Linear(10.0, 0.1),
+    },
+    # Cai et al. 2019, arXiv:1812.00332: weights learn on paths drawn with p = softmax(a) (eq. 2), alphas on two of the
+    # paths, the others keep their probability (section 3.2.1). Without momentum, which would move them too.
+    "proxylessnas": {
+        "sampler": BinaryGates(),
+        "weight_sampler": SinglePath(uniform=False),
+        "hypergradient": first_order,
+        "alpha_optimizer": Adam(betas=(0.0, 0.999), weight_decay=0.0),
+        "after_alpha_step": keep_unsampled,
+    },
+    # Liu et al. 2019, arXiv:1806.09055: gates softmax(a) (eq. 2); ξ = 0, or one virtual step with the momentum and
+    # decay of the public code (eq. 6 to 8), ε = 0.01 / ‖∂L_valid/∂w'‖.
+    "darts": {"sampler": Softmax(), "hypergradient": first_order},
+    "darts-2nd": {
+        "sampler": Softmax(),
+        "hypergradient": Unrolled(momentum=True, weight_decay=True, epsilon=0.01, exact=False),
+    },
+    # Zela et al. 2020, arXiv:1909.09656: weight decay 27e-4, the third of its four; it stops when the mean eigenvalue
+    # of five epochs ago is less than 0.75 of the present one (section 4.3).
+    "r-darts": {
+        "sampler": Softmax(),
+        "hypergradient": first_order,
+        "weight_optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=27e-4),
+        "early_stop": CurvatureStop(window=5, back=5, ratio=0.75),
+    },
+    # Xu et al. 2020, arXiv:1907.05737: a quarter of the channels (eq. 2), weights on edges (eq. 3).
+    "pc-darts": {
+        "sampler": Softmax(),
+        "hypergradient": first_order,
+        "supernet": {"partial": 4, "searched_edges": True},
+    },
+    # Chen et al. 2021, arXiv:2006.10355: gates drawn from a Dirichlet, λ · KL from the uniform one (eq. 6), λ = 1e-3.
+    "drnas": {"sampler": Dirichlet(), "hypergradient": first_order, "penalties": (DirichletKL(weight=1e-3),)},
+    # Xie et al. 2019, arXiv:1812.09926: gates by Gumbel-softmax (eq. 4), one level; τ from 5 to 0.1 is ours.
+    "snas": {"sampler": GumbelSoftmax(), "learning": "joint", "tau": Linear(5.0, 0.1)},
+    # Wang et al. 2020, arXiv:2011.11233: operations (eq. 2, 3) and two edges per node (eq. 7, 8) by Gumbel noise, the
+    # mean of K = 7 gradients (eq. 11), τ as in GDAS.
+    "rome": {
+        "sampler": Topology(k=7),
+        "hypergradient": first_order,
+        "tau": Linear(10.0, 0.1),
+        "supernet": {"searched_edges": True},
+    },
+    # Uniform paths for the weights (Li & Talwalkar 2019, arXiv:1902.07638); alphas that stay random.
+    "random": {"sampler": SinglePath(uniform=True), "learning": "none"},
+}
+
+
+def test_every_part_of_every_method_is_in_the_table():
+    assert PARTS.keys() == methods.METHODS.keys()
+    assert {"sampler", *SHARED} == {f.name for f in fields(Method)}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_method_has_the_parts_of_its_paper(name):
+    method = methods.METHODS[name]()
+    assert {f.name: getattr(method, f.name) for f in fields(Method)} == SHARED | PARTS[name]
 
 
 # GDAS
@@ -199,6 +305,22 @@ def test_topology_keeps_two_edges_and_one_operation():
             wanted = sum(edges[str(i)][0].candidates[subgraph[f"op{i}"].active[0]](xs[i]) for i in kept)
             assert torch.equal(given, wanted)
     assert len(seen) > 3
+
+
+@pytest.mark.parametrize("tau", [10.0, 1.0, 0.1])
+def test_topology_learns_through_a_softmax_at_the_temperature(tau):
+    """Written out: the gradient of ``softmax((log softmax(a) + g) / τ)``, of each of the K draws (eq. 7)."""
+    alphas = Alphas({"op": 3, "node": 4}, init=0.5, generator=seeded(), keep={"node": 2}).double()
+    generator = seeded(4)
+    for subgraph in Topology(2)(alphas, tau=tau, generator=seeded(4)):
+        noise_CO = gumbel_like(alphas.stack().detach(), generator)
+        for noise_O, name in zip(noise_CO, alphas.names, strict=True):
+            gate = subgraph[name].weights
+            soft = ((alphas[name].log_softmax(-1) + noise_O[: len(gate)]) / tau).softmax(-1)
+            toward = torch.randn_like(soft)
+            given = torch.autograd.grad((gate * toward).sum(), alphas[name], retain_graph=True)
+            wanted = torch.autograd.grad((soft * toward).sum(), alphas[name])
+            torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_topology_edges_follow_plackett_luce():

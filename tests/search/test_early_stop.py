@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from reference import alphas_of, searching, smooth
+from reference import X, Y, alphas_of, searching, small_net, smooth
 from torch.nn import functional as F
 
 from msgdas import methods
 from msgdas.data import load_data
+from msgdas.ops import DropBlockIdentity
+from msgdas.runs import Run
 from msgdas.search.early_stop import CurvatureStop, largest_eigenvalue
 from msgdas.search.loop import fit
 from msgdas.spaces import nasbench201
 
 
-def test_the_largest_eigenvalue_is_the_hessians():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_eigenvalue_is_the_hessians(sign):
+    """The largest, not the largest by magnitude: that of ``−L`` is the smallest of ``L`` with the other sign."""
     net = smooth()
     alphas = alphas_of(net)
     x, labels = torch.randn(16, 3).double(), torch.randint(3, (16,))
@@ -30,9 +34,24 @@ def test_the_largest_eigenvalue_is_the_hessians():
         return F.cross_entropy(net[4](h), labels)
 
     flat = torch.cat([alphas[name].detach() for name in alphas.names])
-    wanted = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat))[-1].item()
-    assert largest_eigenvalue(net, alphas, lambda: F.cross_entropy(net(x), labels)) == pytest.approx(wanted, rel=1e-3)
+    wanted = torch.linalg.eigvalsh(sign * torch.autograd.functional.hessian(loss, flat))[-1].item()
+    given = largest_eigenvalue(net, alphas, lambda: sign * F.cross_entropy(net(x), labels))
+    assert given == pytest.approx(wanted, rel=1e-3, abs=1e-6)
     assert all(p.grad is None for p in [*net.parameters(), *alphas.parameters()])
+
+
+def test_the_curvature_is_measured_without_dropblock_and_leaves_no_trace():
+    net = small_net(cells=1)
+    drops = [m for m in net.modules() if isinstance(m, DropBlockIdentity)]
+    for module in drops:
+        module.p = 0.5
+    net.eval()
+    alphas, before = alphas_of(net), {name: value.clone() for name, value in net.state_dict().items()}
+    first, again = (largest_eigenvalue(net, alphas, lambda: F.cross_entropy(net(X), Y)) for _ in range(2))
+    assert first == again
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert {m.p for m in drops} == {0.5}
+    assert not net.training
 
 
 @pytest.mark.parametrize(
@@ -60,12 +79,36 @@ class StopAfterThree:
         return 0 if len(values) >= 3 else None
 
 
-def test_an_early_stop_ends_the_search_and_goes_back():
-    data = load_data("digits")
+def stopping():
+    torch.manual_seed(0)
     net = nasbench201.supernet(channels=2, cells=1, classes=10, in_channels=1, image_size=8)
-    search = searching(net, methods.darts(), warmup=0.2, early_stop=StopAfterThree(), alpha_lr=0.3)
+    return searching(net, methods.darts(), warmup=0.2, early_stop=StopAfterThree(), alpha_lr=0.3)
+
+
+def test_an_early_stop_ends_the_search_and_goes_back():
     records = []
-    found = fit(search, data, epochs=10, images=128, on_epoch=records.append)
+    found = fit(stopping(), load_data("digits"), epochs=10, images=128, on_epoch=records.append)
     assert len(records) == 5
     assert [r.get("early_stop") for r in records] == [None, None, 1.0, 1.0, 1.0]
+    assert str(found) == records[2]["genotype"]
+
+
+class Crash(Exception):
+    pass
+
+
+def test_an_interrupted_search_remembers_the_epochs_that_were_watched(tmp_path):
+    """The first watched epoch is in the checkpoint, so two more end the search, for the first one."""
+    data, records = load_data("digits"), []
+
+    def on_epoch(record):
+        records.append(record)
+        if len(records) == 4:
+            raise Crash
+
+    with Run.create(tmp_path / "run", {}) as run, pytest.raises(Crash):
+        fit(stopping(), data, epochs=10, images=128, run=run, on_epoch=on_epoch)
+    with Run.open(tmp_path / "run") as run:
+        found = fit(stopping(), data, epochs=10, images=128, run=run, on_epoch=on_epoch)
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4, 4, 5]
     assert str(found) == records[2]["genotype"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from dataclasses import replace
@@ -18,16 +19,19 @@ from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity
 from msgdas.samplers import Fixed
+from msgdas.samplers.softmax import full
 from msgdas.search.comparing import compare
 from msgdas.search.gradients import first_order, probed
 from msgdas.search.guidance import SuperNetGuidance, distillation
 from msgdas.search.method import Method
+from msgdas.search.optimizers import SGD
 from msgdas.search.schedules import at, cosine, linear
 from msgdas.search.search import Search
 from msgdas.spaces import nasbench201, toy
 from msgdas.subgraph import Gate, SubGraph
 from msgdas.supernet import choices, select
 
+PLAIN = SGD(momentum=0.0, nesterov=False, weight_decay=0.0)
 BATCH = (torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3)
 CONVS = {"nor_conv_1x1", "nor_conv_3x3"}
 
@@ -59,6 +63,48 @@ class Recorded:
     def __call__(self, alphas, *, tau=1.0, generator=None):
         self.drawn += (drawn := self.sampler(alphas, tau=tau, generator=generator))
         return drawn
+
+
+class Heard:
+    """A guidance that remembers what it was given and asks for nothing."""
+
+    weight_step = alpha_step = True
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, student, teacher, progress):
+        self.given.append((teacher, progress))
+        return 0 * student.sum()
+
+
+def flat(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+# which batch teaches whom
+
+
+@pytest.mark.parametrize("name", [name for name, make in methods.METHODS.items() if make().learning == "alternate"])
+def test_alphas_learn_from_the_validation_batch_and_weights_from_the_training_batch(name):
+    """Only second order looks at the training batch too, in its virtual step."""
+    _, answer, weight = toy.problem(0)
+    data = toy.batches(answer, weight)
+    train, valid, other = next(data), next(data), next(data)
+
+    def learned(train, valid, alpha_lr):
+        torch.manual_seed(0)
+        settings = {"alpha_lr": alpha_lr, "alpha_optimizer": PLAIN, "warmup": 0.0}
+        search = searching(toy.problem(0)[0], methods.METHODS[name](), **settings)
+        search.step(train, valid)
+        return flat(search.net), flat(search.alphas)
+
+    _, alphas = learned(train, valid, 1.0)
+    assert not torch.equal(learned(train, other, 1.0)[1], alphas)
+    assert torch.equal(learned(other, valid, 1.0)[1], alphas) == (name != "darts-2nd")
+    weights, _ = learned(train, valid, 0.0)  # else they would follow the validation batch through the alphas
+    assert torch.equal(learned(train, other, 0.0)[0], weights)
+    assert not torch.equal(learned(other, valid, 0.0)[0], weights)
 
 
 # what a step touches
@@ -229,6 +275,54 @@ def test_schedules_go_from_start_to_end():
         replace(methods.darts(), warmup=-1)
 
 
+@pytest.mark.parametrize("name", ["darts", "snas"])
+def test_learning_rates_follow_their_schedules_over_the_whole_search(name):
+    net, answer, weight = toy.problem(0)
+    rates = {"weight_lr": linear(0.5, 0.1), "alpha_lr": linear(1.0, 0.0)}
+    search, seen = searching(net, methods.METHODS[name](), warmup=0.4, steps=5, **rates), {"weights": [], "alphas": []}
+    for part, optimizer in (("weights", search.weight_optimizer), ("alphas", search.alpha_optimizer)):
+        optimizer.register_step_pre_hook(lambda o, *_, part=part: seen[part].append(o.param_groups[0]["lr"]))
+    data = toy.batches(answer, weight)
+    for _ in range(5):
+        search.step(next(data), next(data))
+    assert seen["weights"] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
+    assert seen["alphas"] == pytest.approx([0.5, 0.25, 0.0])
+
+
+@pytest.mark.parametrize("in_alpha_steps", [False, True])
+def test_dropblock_follows_its_schedule_over_the_whole_search(in_alpha_steps):
+    """In every weight step, warm-up or not; in alpha steps only if asked for."""
+    net, seen = supernet(), []
+    identity = next(m for m in net.modules() if isinstance(m, DropBlockIdentity))
+    identity.register_forward_pre_hook(lambda module, _: seen.append(module.p))
+    settings = {"drop": linear(0.8, 0.0), "drop_in_alpha_steps": in_alpha_steps, "warmup": 0.4}
+    search = searching(net, methods.darts(), steps=5, **settings)
+    for _ in range(5):
+        search.step(BATCH, BATCH)
+    first, second = (0.4, 0.2) if in_alpha_steps else (0.0, 0.0)
+    assert seen == pytest.approx([0.8, 0.6, first, 0.4, second, 0.2, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e9])
+def test_a_step_of_the_weights_is_no_longer_than_the_clip(clip):
+    net, answer, weight = toy.problem(0)
+    x, y = next(toy.batches(answer, weight))
+    x, net = x.double(), net.double()
+
+    def steep(logits, labels):
+        return 9 * F.cross_entropy(logits, labels)
+
+    settings = {"loss": steep, "clip": clip, "weight_lr": 1.0, "weight_optimizer": PLAIN}
+    search = searching(net, Method(Fixed(answer), learning="none"), **settings)
+    with select(net, Fixed(answer)(search.alphas)[0]):
+        slopes = torch.autograd.grad(steep(net(x), y), list(net.parameters()))
+    gradient, before = torch.cat([slope.flatten() for slope in slopes]), flat(net)
+    assert gradient.norm() > 1
+    search.step((x, y), None)
+    wanted = gradient * min(1.0, clip / gradient.norm().item())
+    torch.testing.assert_close(before - flat(net), wanted, rtol=1e-6, atol=1e-12)
+
+
 # guidance
 
 
@@ -257,6 +351,30 @@ def test_the_teacher_runs_once_a_batch_and_never_in_warm_up(k, guide_alpha_steps
     assert "teacher_accuracy" in search.step(next(data), next(data))
     alpha = [4] * guide_alpha_steps + [1] * k
     assert forwards == [*alpha, 4, *[1] * k]
+
+
+def test_the_teacher_is_the_whole_super_net_without_dropblock_on_its_pupils_batch():
+    net, heard = supernet().double(), Heard()
+    (x, y), twin = BATCH, copy.deepcopy(net)
+    train, valid = x.double(), x.flip(0).double() + 1
+    settings = {"guidance": heard, "warmup": 0.0, "drop": 0.9, "drop_in_alpha_steps": True, "alpha_lr": 0.0}
+    search = searching(net, methods.msgdas(k=2, gradient="probed"), **settings)
+    search.alphas.double()
+    search.step((train, y), (valid, y.flip(0)))
+    assert len(heard.given) == 4  # two sub-graphs of the alpha step, two of the weight step
+    for (teacher, _), batch in zip(heard.given, (valid, valid, train, train), strict=True):
+        with torch.no_grad(), select(twin, full(search.alphas)):
+            torch.testing.assert_close(teacher, twin(batch), rtol=1e-9, atol=1e-12)
+
+
+def test_guidance_is_scheduled_over_the_steps_after_the_warm_up():
+    net, answer, weight = toy.problem(0)
+    heard, data = Heard(), toy.batches(answer, weight)
+    search = searching(net, methods.msgdas(k=2), guidance=heard, warmup=0.5, steps=8)
+    for _ in range(8):
+        search.step(next(data), next(data))
+    progress = [p for _, p in heard.given]
+    assert progress == pytest.approx([i / 3 for i in range(4) for _ in range(4)])  # two steps of two sub-graphs each
 
 
 def test_guidance_is_in_the_weight_gradient():

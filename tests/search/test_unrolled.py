@@ -6,13 +6,17 @@ import copy
 
 import pytest
 import torch
-from reference import alphas_of, seeded, smooth
+from reference import alphas_of, searching, seeded, smooth
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.optim import SGD
 
 from msgdas.errors import InputError
 from msgdas.samplers import GumbelTopK, Softmax
+from msgdas.samplers.softmax import full
 from msgdas.search.gradients import AlphaStep, first_order
+from msgdas.search.method import Method
+from msgdas.search.schedules import linear
 from msgdas.search.unrolled import Unrolled
 from msgdas.supernet import select
 
@@ -100,6 +104,43 @@ def test_the_exact_form_is_the_numerical_gradient_of_the_unrolled_loss(momentum)
                     p[i] -= way
             numerical.append((values[0] - values[1]) / 2e-5)
     torch.testing.assert_close(exact, torch.tensor(numerical).double(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1000.0])
+def test_the_finite_difference_is_as_long_however_steep_the_loss_is(factor):
+    """The weights move by ``ε v`` with ``ε = 0.01 / ‖v‖`` (Liu et al. 2019, eq. 8), so by 0.01 to either side."""
+    one, seen = SecondOrder(), []
+
+    def train():
+        seen.append(torch.cat([p.detach().flatten() for p in one.net.parameters()]))
+        return one.objective(one.train)
+
+    batches = {"objective": lambda: factor * one.objective(one.valid), "train_objective": train}
+    draw = Softmax()(one.alphas)
+    Unrolled()(AlphaStep(one.net, one.alphas, draw, weight_optimizer=one.optimizer, **batches))
+    here, ahead, behind = seen
+    assert (ahead - here).norm().item() == pytest.approx(0.01, rel=1e-9)
+    torch.testing.assert_close(ahead - here, here - behind, rtol=1e-9, atol=1e-12)
+
+
+def test_a_search_looks_ahead_on_its_training_batch_at_the_learning_rate_of_this_step():
+    """The alphas' gradient of the last step is ``∂L_valid(w − ξ ∇_w L_train(w, a), a)/∂a``, ξ where the rate ends."""
+    net, generator, grads = smooth(), seeded(3), []
+    (x, u), (y, v) = torch.randn(2, 16, 3, generator=generator).double(), torch.randint(3, (2, 16), generator=generator)
+    method = Method(Softmax(), hypergradient=Unrolled(momentum=False, weight_decay=False, epsilon=1e-4))
+    search = searching(net, method, steps=3, weight_lr=linear(0.9, 0.3))
+    search.alphas.double()
+    search.alpha_optimizer.step = lambda: grads.append([p.grad.clone() for p in search.alphas.parameters()])
+    for _ in range(2):
+        search.step((x, y), (u, v))
+    weights, alphas = dict(net.named_parameters()), list(search.alphas.parameters())
+    with select(net, full(search.alphas)):
+        slopes = torch.autograd.grad(F.cross_entropy(net(x), y), list(weights.values()), create_graph=True)
+        moved = {name: w - 0.3 * slope for (name, w), slope in zip(weights.items(), slopes, strict=True)}
+        wanted = torch.autograd.grad(F.cross_entropy(functional_call(net, moved, (u,)), v), alphas)
+    search.step((x, y), (u, v))
+    for given, gradient in zip(grads[-1], wanted, strict=True):
+        torch.testing.assert_close(given, gradient, rtol=1e-5, atol=1e-8)
 
 
 def test_unrolled_leaves_weights_gradients_and_momentum_as_they_were():
