@@ -370,7 +370,7 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", *SMALL, "--method", "rome"], "which space nasbench201 does not have: use darts, s1"),
         (["search", *SMALL, "--method", "random", "--cost-weight", "1"], "which learns no alphas"),
         (["search", "--resume"], "--resume needs --out"),
-        (["train", "nowhere"], "no run folder"),
+        (["train", "nowhere"], "is not a run folder"),
         (["train", "darts:DARTS_V2", "--data", "digits"], "--out is missing"),
         (["train", "darts:DARTS_V9", "--data", "digits", "--out", "t"], "use NASNet"),
         (["train", "darts:DARTS_V2", "--data", "digits", "--out", "t", "--cutout", "2"], "--cutout 2.0: use 0 to 1"),
