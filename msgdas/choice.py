@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from msgdas.errors import InputError
 from msgdas.ops.gated import gated, inner
-from msgdas.ops.statistics import recomputed
+from msgdas.ops.statistics import recomputable
 from msgdas.subgraph import Gate
 
 __all__ = ["Choice", "MixedInput", "MixedOp", "Term", "combine"]
@@ -91,9 +90,17 @@ class Choice(nn.Module):
         if gate is not None and gate.learns and (gate.probe or gate.added):
             return self._gated(inputs, gate)
         terms = self.terms(inputs)
-        if self.recompute and len(terms) > 1 and torch.is_grad_enabled():
-            return recomputed(self, self.combine, terms)
-        return self.combine(terms)
+        if len(terms) == 1:
+            return self.combine(terms)
+        modules, xs, weights = zip(*terms, strict=True)
+        places = {x: i for i, x in enumerate(dict.fromkeys(xs))}  # candidates of one input still see one tensor
+        where = [places[x] for x in xs]
+
+        def combined(weights: Sequence[Tensor | None], *inputs: Tensor) -> Tensor:
+            return self.combine(list(map(Term, modules, [inputs[i] for i in where], weights)))
+
+        # Inputs are arguments of their own: inside a list they would stay in memory when the cell is recomputed too.
+        return recomputable(self, combined, weights, *places)
 
     def _gated(self, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         """The one active candidate, with gradients for the weights of candidates that do not run."""

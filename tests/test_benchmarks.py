@@ -76,6 +76,21 @@ def test_targets_are_judged_by_the_unrounded_median(script: Any) -> None:
     assert script.Row("a", [9.0]).reached == ""
 
 
+def test_supernet_has_a_row_for_everything_that_its_pass_may_recompute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, out = load("supernet", monkeypatch), tmp_path / "supernet.csv"
+    tiny = ["--channels", "4", "--cells", "1", "--batch", "4", "--image-size", "8", "--threads", "1", "--rounds", "1"]
+    monkeypatch.setattr(script.memory, "measure", lambda setting, asked, repeats: {one.text: [8.0] for one in asked})
+    assert script.main([*tiny, "--out", str(out)]) == 0
+    values = {row["name"]: float(row["value"]) for row in csv.DictReader(out.read_text(encoding="utf-8").splitlines())}
+    for what in ("none", "choice", "cell"):
+        assert values[f"{what}: memory / K alone"] == 1
+        assert values[f"{what}: time / K alone"] > 1
+        assert f"{what}: time beyond plain / darts" in values
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(("seeds", "line"), [("3-6", "gdas     88"), ("3-12", "in 8 of 8")])
 def test_judged_looks_the_committed_cells_up(seeds, line, tmp_path, monkeypatch, capsys):
     """The table holds what the results say of their cells, so their means must come out again."""

@@ -5,6 +5,7 @@ Images are random, in the device's faster memory format.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -145,13 +146,15 @@ def search_of(contender: Contender, setting: Setting, net: nn.Module | None = No
     execution = {f.name: options[f.name] for f in fields(Execution) if f.name in options}
     common = {"warmup": 0.0, "drop": 0.0, "alpha_lr": 0.0, "weight_lr": LR}
     rest = {option: value for option, value in options.items() if option not in arguments | execution}
-    return Search(
-        net,
-        replace(function(**arguments), **(common | rest)),
-        execution=Execution(**execution),  # sets no memory format: network and batches have theirs
-        steps=1000,
-        seed=setting.seed,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what K = O compares does not matter here
+        return Search(
+            net,
+            replace(function(**arguments), **(common | rest)),
+            execution=Execution(**execution),  # sets no memory format: network and batches have theirs
+            steps=1000,
+            seed=setting.seed,
+        )
 
 
 def batch(setting: Setting, contender: Contender | None = None) -> Batch:

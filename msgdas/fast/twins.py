@@ -99,15 +99,15 @@ class _FastReduction(Reduction):
 class _FastCell(Cell):
     combine = staticmethod(combine)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def output(self, x: Tensor) -> Tensor:  # not forward: what is recomputed shares again
         with sharing():
-            return super().forward(x)
+            return super().output(x)
 
 
 class _FastCellModule(CellModule):
-    def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
+    def output(self, s0: Tensor, s1: Tensor) -> Tensor:
         with sharing():
-            return super().forward(s0, s1)
+            return super().output(s0, s1)
 
 
 def _with_dense_gradient(y: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ import inspect
 from msgdas.data.named import NAMES
 from msgdas.errors import InputError
 from msgdas.jobs.option import Group, Settings, option, options
-from msgdas.methods import GRADIENTS, METHODS
+from msgdas.methods import GRADIENTS, METHODS, PRESETS
 from msgdas.retrain.recipe import CLASS_WEIGHTS, RECIPES
 from msgdas.search.precision import PRECISIONS
+from msgdas.search.supernet_training import RECOMPUTE
 from msgdas.spaces.darts import FORMS
 
 __all__ = [
@@ -124,14 +125,18 @@ class SearchSettings(DataSettings, Extent, Machine):
     space: str = option("nasbench201", "search space: see msgdas spaces", Group.WHAT)
     method: str = option("msgdas", "search method: see msgdas methods", Group.WHAT)
 
+    preset: str | None = option(
+        None, "settings of msgdas; the options below override it", Group.METHOD, unset="default", choices=tuple(PRESETS)
+    )
     k: int | None = option(None, "sub-graphs per step (K)", Group.METHOD, unset="msgdas 3, rome 7", ge=1, le=1000)
     gradient: str | None = option(
         None, "how the loss reaches the alphas", Group.METHOD,
-        unset="msgdas compare, with k=1 probed; gdas picked", choices=tuple(GRADIENTS),
+        unset="msgdas compare, with k=1 probed; gdas and preset paper picked", choices=tuple(GRADIENTS),
     )  # fmt: skip
     assignment: str | None = option(
-        None, "how picks are assigned to sub-graphs", Group.METHOD, unset="shuffle", choices=ASSIGNMENTS
-    )
+        None, "how picks are assigned to sub-graphs", Group.METHOD, unset="shuffle; preset paper rank",
+        choices=ASSIGNMENTS,
+    )  # fmt: skip
     weight_assignment: str | None = option(
         None, "the same in weight steps", Group.METHOD, unset="as --assignment", choices=ASSIGNMENTS
     )
@@ -140,9 +145,18 @@ class SearchSettings(DataSettings, Extent, Machine):
         choices=("remaining", "picks", "all"),
     )  # fmt: skip
     guidance: float | None = option(
-        None, "weight of the distillation from the super-net", Group.METHOD, unset="0, off", ge=0, le=1000
-    )
+        None, "weight of the distillation from the super-net", Group.METHOD, unset="0, off; preset paper 1",
+        ge=0, le=1000,
+    )  # fmt: skip
     temperature: float | None = option(None, "temperature of the distillation", Group.METHOD, unset="1", gt=0, le=1000)
+    supernet_weight: float | None = option(
+        None, "weight of the super-net's own loss on the labels", Group.METHOD, unset="0, off; preset paper 1",
+        ge=0, le=1000,
+    )  # fmt: skip
+    supernet_recompute: str | None = option(
+        None, "what that pass of the super-net recomputes in backward to save memory", Group.METHOD, unset="choice",
+        choices=RECOMPUTE,
+    )  # fmt: skip
 
     drop: float | None = option(
         None, "probability p of DropBlock-Identity at the start; it falls to 0", Group.EVERY_METHOD,

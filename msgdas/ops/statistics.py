@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from msgdas.ops.drop import DropBlockIdentity
 
-__all__ = ["frozen_statistics", "quiet", "recomputed", "tracing"]
+__all__ = ["frozen_statistics", "quiet", "recomputable", "recomputed", "tracing"]
 
 
 def tracing(net: nn.Module) -> list[nn.Module]:
@@ -61,8 +62,28 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
 
 def recomputed(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
     """``function(*arguments)``, run again in backward instead of keeping its activations (Chen et al. 2016,
-    arXiv:1604.06174). Running statistics of ``module`` are updated once."""
+    arXiv:1604.06174). Running statistics of ``module`` are updated once.
+
+    Args:
+        arguments: tensors among them may be freed and recomputed by another `recomputed` around this one, tensors
+            inside of lists may not.
+    """
     output: Tensor = checkpoint(
         function, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(module))
     )
     return output
+
+
+def recomputable(module: nn.Module, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """``function(*arguments)``, `recomputed` while ``module.recompute`` is true and gradients are recorded.
+
+    For any module whose feature maps `Search` may have recomputed, such as a cell. It sets the attribute:
+
+        >>> class Cell(nn.Module):
+        ...     recompute = False
+        ...     def forward(self, x):
+        ...         return recomputable(self, self.output, x)
+    """
+    if module.recompute and torch.is_grad_enabled():
+        return recomputed(module, function, *arguments)
+    return function(*arguments)

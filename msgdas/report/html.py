@@ -28,6 +28,8 @@ SEARCH_COLUMNS = {
     "valid_loss": "valid. loss",
     "valid_accuracy": "valid. acc.",
     "derived_accuracy": "derived acc.",
+    "supernet_loss": "super-net loss",
+    "supernet_accuracy": "super-net acc.",
     "teacher_accuracy": "teacher acc.",
     "skip_share": "skip share",
     "tau": "tau",

@@ -28,7 +28,8 @@ class GumbelTopK:
 
     Args:
         k: number of sub-graphs K. K = 1 is the sampler of GDAS (Dong & Yang 2019, arXiv:1910.04465). Default for None:
-            3, or fewer if some choice has fewer candidates.
+            3, or fewer if some choice has fewer candidates; with ``"shuffle"`` 2 if no choice has more than 3, because
+            K = O shuffled sub-graphs are uniform, whatever the alphas are.
         assignment: ``"rank"``: sub-graph k takes the k-th pick of every choice. ``"shuffle"``: deal the picks of each
             choice to the sub-graphs at random, which makes the sub-graphs exchangeable.
         normalise: what ``soft`` is normalised over: ``"remaining"``, the candidates not taken by earlier picks;
@@ -64,9 +65,17 @@ class GumbelTopK:
         """Number of mutually exclusive sub-graphs in a draw."""
         return self.k
 
+    @property
+    def exchangeable(self) -> bool:
+        """Whether the sub-graphs of a draw follow the same law."""
+        return self.assignment == "shuffle"
+
     def for_sizes(self, sizes: Sequence[int]) -> GumbelTopK:
         """This sampler with ``k`` set, given the number of candidates of each choice."""
-        return replace(self, k=min([3, *sizes])) if self.k is None else self
+        if self.k is not None:
+            return self
+        most = 2 if self.exchangeable and max(sizes, default=0) <= 3 else 3
+        return replace(self, k=min([most, *sizes]))
 
     def __call__(self, alphas: Alphas, *, tau: float = 1.0, generator: torch.Generator | None = None) -> list[SubGraph]:
         if self.k is None:

@@ -7,6 +7,7 @@ from msgdas.search.guidance import SuperNetGuidance
 from msgdas.search.method import Method
 from msgdas.search.schedules import cosine, linear
 from msgdas.search.search import Search
+from msgdas.search.supernet_training import SuperNetTraining
 
 __all__ = [
     "AlphaStep",
@@ -14,6 +15,7 @@ __all__ = [
     "Method",
     "Search",
     "SuperNetGuidance",
+    "SuperNetTraining",
     "compare",
     "cosine",
     "first_order",

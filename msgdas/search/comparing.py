@@ -11,11 +11,11 @@ from torch import Tensor
 
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
-from msgdas.search.gradients import AlphaStep
+from msgdas.search.gradients import AlphaStep, Hypergradient
 from msgdas.subgraph import SubGraph
 from msgdas.supernet import select
 
-__all__ = ["Exchange", "compare", "log_probs", "ranked", "refuse_one"]
+__all__ = ["Exchange", "compare", "compares", "log_probs", "ranked", "refuse_one"]
 
 MOMENTUM = 0.05  # of the running mean in `ranked`
 
@@ -119,6 +119,11 @@ def _surrogate(advantages_K: Tensor, log_probs_K: Tensor) -> Tensor:
 
 def _reinforce(step: AlphaStep, advantages_K: Tensor) -> None:
     _surrogate(advantages_K, log_probs(step.alphas, step.subgraphs)).backward()  # type: ignore[no-untyped-call]
+
+
+def compares(hypergradient: Hypergradient | None) -> bool:
+    """Whether a hypergradient compares the losses of sub-graphs."""
+    return hypergradient in (compare, ranked) or isinstance(hypergradient, Exchange)
 
 
 def refuse_one(k: int, gradient: str) -> None:

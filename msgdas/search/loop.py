@@ -20,6 +20,7 @@ from msgdas.search.search import Batch, Search
 __all__ = ["Stopped", "estimate_seconds", "fit", "validation_batches"]
 
 Record = dict[str, Any]
+PASSES = tuple(f"{part}_{what}" for part in ("train", "valid", "supernet") for what in ("loss", "accuracy"))
 MONITORED = 2000  # validation images on which each epoch's derived sub-graph is evaluated
 
 
@@ -160,10 +161,7 @@ def _record(search: Search, place: Place, monitor: Batches, valid: Batches) -> R
     return {
         "epoch": place.epoch + 1,
         "phase": "warmup" if search.done <= search.warmup_steps else "search",
-        **{
-            name: place.means.get(name)
-            for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "teacher_accuracy")
-        },
+        **{name: place.means.get(name) for name in (*PASSES, "teacher_accuracy")},
         **watched,
         "derived_accuracy": search.evaluate(genotype, monitor.epoch(0)),
         "skip_share": genotype.share("skip_connect"),

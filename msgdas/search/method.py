@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from msgdas.alphas import Alphas
 from msgdas.errors import InputError
 from msgdas.samplers import Sampler
-from msgdas.search.comparing import compare
+from msgdas.search.comparing import compare, compares
 from msgdas.search.describe import describe, describe_number
 from msgdas.search.early_stop import EarlyStop
 from msgdas.search.gradients import Hypergradient, probed
@@ -20,6 +21,7 @@ from msgdas.search.guidance import Guidance
 from msgdas.search.optimizers import SGD, Adam
 from msgdas.search.prior import Prior
 from msgdas.search.schedules import Schedule, cosine
+from msgdas.search.supernet_training import SuperNetTraining
 from msgdas.subgraph import SubGraph
 from msgdas.supernet import choices
 
@@ -58,6 +60,8 @@ class Method:
         warmup: fraction of all steps that only train weights, at the start.
         prior: result of an earlier search; sets the initial alphas, and the warm-up draws from it.
         guidance: extra loss from a teacher; starts after the warm-up.
+        supernet_training: in weight steps the super-net itself learns from the labels, and is the teacher if there is
+            guidance; None: only sub-graphs learn.
         penalties: functions ``alphas -> scalar`` added to the loss of the alphas.
         after_alpha_step: function ``(alphas, logits before the step as (C, O), subgraphs)`` that may change the alphas
             after each of their steps.
@@ -70,6 +74,7 @@ class Method:
         clip: largest norm of the weight gradient.
         weight_optimizer, alpha_optimizer: functions from parameters to an optimizer.
         supernet: keyword arguments that the super-net must be built with, such as ``{"partial": 4}``.
+        preset: name of the settings that the method was made with, for `describe`.
 
     Raises:
         InputError: a value is out of range, or two of them contradict each other.
@@ -83,6 +88,7 @@ class Method:
     warmup: float = 0.0
     prior: Prior | None = None
     guidance: Guidance | None = None
+    supernet_training: SuperNetTraining | None = None
     penalties: Sequence[Penalty] = ()
     after_alpha_step: AfterAlphaStep | None = None
     early_stop: EarlyStop | None = None
@@ -96,6 +102,7 @@ class Method:
     weight_optimizer: OptimizerFactory = SGD()
     alpha_optimizer: OptimizerFactory = Adam()
     supernet: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "penalties", tuple(self.penalties))
@@ -111,8 +118,12 @@ class Method:
     def for_net(self, net: nn.Module) -> Method:
         """The same method with every field filled in that depends on the network. Idempotent.
 
-        A sampler may offer ``for_sizes(sizes)``, which returns it completed for choices with that many candidates, and
-        ``exclusive``, the number of mutually exclusive sub-graphs it draws (see `GumbelTopK`).
+        A sampler may offer ``for_sizes(sizes)``, which returns it completed for choices with that many candidates,
+        ``exclusive``, the number of mutually exclusive sub-graphs it draws, and ``exchangeable``, whether these follow
+        the same law (see `GumbelTopK`).
+
+        Warns:
+            UserWarning: losses are compared of as many exchangeable sub-graphs as choices have candidates.
         """
         sizes = tuple(len(same[0].labels) for same in choices(net).values())
         sampler = _completed(self.sampler, sizes)
@@ -121,6 +132,8 @@ class Method:
         hypergradient = self.hypergradient
         if hypergradient is None and self.learning == "alternate":
             hypergradient = compare if getattr(sampler, "exclusive", 1) > 1 else probed
+        if compares(hypergradient):
+            _warn_of_uniform_draws(sampler, max(sizes, default=0))
         return replace(
             self,
             sampler=sampler,
@@ -134,6 +147,18 @@ class Method:
         return {
             f.name: (describe_number if f.name in SCHEDULED else describe)(getattr(self, f.name)) for f in fields(self)
         }
+
+
+def _warn_of_uniform_draws(sampler: Sampler, largest: int) -> None:
+    """Warn if every candidate of every choice is drawn, each for a random sub-graph: whatever the alphas are, each is
+    then judged in the company of uniformly drawn ones. With two candidates there is no other comparison."""
+    k = getattr(sampler, "exclusive", None) or 1
+    if k == largest > 2 and getattr(sampler, "exchangeable", False):
+        warnings.warn(
+            f"k={k} of {largest} candidates with assignment='shuffle': losses are compared in uniformly drawn "
+            f"sub-graphs, whatever the alphas are. Use k={largest - 1} or less, or assignment='rank'",
+            stacklevel=3,
+        )
 
 
 def _completed(sampler: Sampler, sizes: tuple[int, ...]) -> Sampler:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from msgdas.alphas import Alphas
-from msgdas.choice import MixedOp
+from msgdas.choice import Choice, MixedOp
 from msgdas.derive import derive
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
@@ -95,6 +96,8 @@ class Search:
         self._tracing = tracing(net)
         self._drops = [m for m in self._tracing if isinstance(m, DropBlockIdentity)]
         self._mixed = [m for m in net.modules() if isinstance(m, MixedOp)]
+        recomputable = (m for m in net.modules() if isinstance(getattr(m, "recompute", None), bool))
+        self._cells = [m for m in recomputable if not isinstance(m, Choice)]
         for module in self._drops:
             module.block = self.method.drop_block or module.block
 
@@ -143,7 +146,8 @@ class Search:
 
         Returns:
             Means over the K sub-graphs: ``train_loss``, ``train_accuracy``; after the warm-up also ``valid_loss`` and
-            ``valid_accuracy``; with a teacher also ``teacher_accuracy``.
+            ``valid_accuracy``. With a teacher ``teacher_accuracy``; if the super-net learns too, ``supernet_loss`` and
+            ``supernet_accuracy``.
 
         Raises:
             InputError: an alpha, a gate, a weight or a loss is NaN or infinite; the optimizer did not step with it.
@@ -220,10 +224,11 @@ class Search:
 
     def _move_weights(self, batch: Batch, metrics: StepMetrics, subgraphs: list[SubGraph]) -> dict[str, float]:
         method = self.method
-        guided = method.guidance is not None and method.guidance.weight_step and not self.warming_up
-        teacher = self._teach(batch, metrics) if guided else None
         _set_lr(self.weight_optimizer, at(method.weight_lr, self.progress))
         self._set_modules(at(method.drop, self.progress))
+        logits = self._train_supernet(batch, metrics)
+        guided = method.guidance is not None and method.guidance.weight_step and not self.warming_up
+        teacher = self._teach(batch, metrics, logits) if guided else None
         objective = self._objective(batch, metrics, "train", teacher)
         mean_backward(
             self.places,
@@ -270,15 +275,45 @@ class Search:
         """
         sampler = sampler or self.method.sampler
         if self.warming_up:
-            alphas = self.alphas if self.method.prior else self._uniform
-            return (self.method.warmup_sampler or sampler)(alphas, tau=1.0, generator=self.generator)
+            return (self.method.warmup_sampler or sampler)(self._expected, tau=1.0, generator=self.generator)
         return sampler(self.alphas, tau=at(self.method.tau, self.search_progress), generator=self.generator)
 
-    def _teach(self, batch: Batch, metrics: StepMetrics) -> Tensor:
-        """Logits of the whole super-net, the teacher."""
+    @property
+    def _expected(self) -> Alphas:
+        """The alphas of the present: uniform ones during the warm-up, unless there is a prior."""
+        return self._uniform if self.warming_up and not self.method.prior else self.alphas
+
+    def _train_supernet(self, batch: Batch, metrics: StepMetrics) -> Tensor | None:
+        """Accumulate the weight gradient of the super-net's own loss. Returns its logits, which need no gradient; None
+        if it does not learn now."""
+        training = self.method.supernet_training
+        weight = 0.0 if training is None else at(training.weight, self.progress)
+        if training is None or weight == 0:
+            return None
+        share = weight * self.scale.value / self.execution.micro_batches  # `mean_backward` divides by the scale
+        with torch.no_grad():
+            gates = full(self._expected)
+        found = []
+        with (
+            quiet(self._tracing, drop=training.drop),
+            select(self.places, gates),
+            self._recomputing(training.recompute),
+        ):
+            for x, labels in zip(*map(self.execution.split, batch), strict=True):
+                logits = self.execution.logits(self.net, x)
+                loss = self.loss(logits, labels)
+                (share * loss).backward()  # type: ignore[no-untyped-call]
+                metrics.add("supernet_loss", loss.detach())
+                metrics.add_accuracy("supernet", logits, labels)
+                found.append(logits.detach())
+        return torch.cat(found)
+
+    def _teach(self, batch: Batch, metrics: StepMetrics, logits: Tensor | None = None) -> Tensor:
+        """Logits of the whole super-net, the teacher: ``logits``, if a pass has given them already."""
         x, labels = batch
-        with torch.no_grad(), quiet(self._tracing), select(self.places, full(self.alphas)):
-            logits = torch.cat([self.execution.logits(self.net, part) for part in self.execution.split(x)])
+        if logits is None:
+            with torch.no_grad(), quiet(self._tracing), select(self.places, full(self.alphas)):
+                logits = torch.cat([self.execution.logits(self.net, part) for part in self.execution.split(x)])
         metrics.add_accuracy("teacher", logits, labels)
         return logits
 
@@ -304,9 +339,22 @@ class Search:
         for module in self._drops:
             if module.p != drop:  # setting an attribute of an nn.Module is slower than reading it
                 module.p = drop
-        for choice in self._mixed:
-            if choice.recompute != self.execution.recompute:
-                choice.recompute = self.execution.recompute
+        self._set_recompute(choices=self.execution.recompute, cells=False)
+
+    def _set_recompute(self, *, choices: bool, cells: bool) -> None:
+        for modules, value in ((self._mixed, choices), (self._cells, cells)):
+            for module in modules:
+                if module.recompute != value:
+                    module.recompute = value  # type: ignore[assignment]
+
+    @contextmanager
+    def _recomputing(self, what: str) -> Iterator[None]:
+        """Inside, ``"none"``, every ``"choice"`` or every ``"cell"`` and choice is recomputed in backward."""
+        self._set_recompute(choices=self.execution.recompute or what != "none", cells=what == "cell")
+        try:
+            yield
+        finally:
+            self._set_recompute(choices=self.execution.recompute, cells=False)
 
     # -------------------------------------------------------------------- result
 

@@ -21,6 +21,7 @@ from msgdas.ops import DropBlockIdentity, FactorizedReduce, relu_conv_bn
 from msgdas.ops.conv import conv
 from msgdas.ops.named import OPERATIONS
 from msgdas.ops.partial import on_part
+from msgdas.ops.statistics import recomputable
 from msgdas.spaces.cell_graph import CellGraph
 from msgdas.spaces.darts_text import from_string, to_string
 
@@ -118,6 +119,8 @@ class CellModule(nn.Module):
         concat: indices of the states that are concatenated into the output.
     """
 
+    recompute = False  # see `recomputable`
+
     def __init__(
         self,
         c_before: int,
@@ -140,6 +143,10 @@ class CellModule(nn.Module):
         self.concat = tuple(concat)
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
+        return recomputable(self, self.output, s0, s1)
+
+    def output(self, s0: Tensor, s1: Tensor) -> Tensor:
+        """The concatenated states."""
         states = [self.before(s0), self.last(s1)]
         for node in self.nodes:
             states.append(node(states))

@@ -15,6 +15,7 @@ from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.conv import conv
 from msgdas.ops.named import avg_pool_3x3
 from msgdas.ops.partial import on_part
+from msgdas.ops.statistics import recomputable
 from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["EDGES", "OPERATIONS", "NasBench201", "from_string", "graphs", "network", "stages", "supernet", "to_string"]
@@ -35,12 +36,17 @@ class Cell(nn.Module):
     """``node_t = Σ_{s<t} edge_{s→t}(node_s)``, from node 0, the input, to node 3, the output. Keeps the shape."""
 
     combine = staticmethod(combine)
+    recompute = False  # see `recomputable`
 
     def __init__(self, channels: int, edge: EdgeFactory) -> None:
         super().__init__()
         self.edges = nn.ModuleList(edge(f"cell/{source}-{target}", channels) for source, target in EDGES)
 
     def forward(self, x: Tensor) -> Tensor:
+        return recomputable(self, self.output, x)
+
+    def output(self, x: Tensor) -> Tensor:
+        """The output node."""
         nodes = {0: x}
         for target, incoming in self._incoming():
             terms = [Term(self.edges[i], nodes[source]) for i, source in incoming]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -218,16 +219,20 @@ def test_a_sum_leaves_its_terms_alone():
 # ----------------------------------------------------------------- recomputation
 
 
-def recompute_in(net, recompute=True):
+CELLS = nasbench201.Cell, darts.CellModule
+
+
+def recompute_in(net, recompute=True, kinds=(MixedOp,)):
     for module in net.modules():
-        if isinstance(module, MixedOp):
+        if isinstance(module, kinds):
             module.recompute = recompute
 
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("drop", [0.0, 0.4])
+@pytest.mark.parametrize("kinds", [(MixedOp,), (MixedOp, *CELLS)], ids=["choices", "cells too"])
 @pytest.mark.parametrize(("fast", "kernels"), [(False, False), (True, False), (True, True)], indirect=["kernels"])
-def test_recomputation_changes_nothing(space, drop, fast, kernels):
+def test_recomputation_changes_nothing(space, drop, kinds, fast, kernels):
     """Running statistics are updated once, and DropBlock draws the same masks again."""
     torch.manual_seed(0)
     net = SPACES[space]().double()
@@ -242,7 +247,7 @@ def test_recomputation_changes_nothing(space, drop, fast, kernels):
     kept = trace(twin, subgraph, x, labels)
     after = torch.get_rng_state()
     torch.set_rng_state(state)
-    recompute_in(net)
+    recompute_in(net, kinds=kinds)
     assert_same(trace(net, subgraph, x, labels), kept)
     assert torch.equal(torch.get_rng_state(), after)
 
@@ -276,6 +281,32 @@ def test_recomputation_keeps_less():
             net(batch()[0].float())
         kept.append(sum(sizes.values()))
     assert kept[1] < 0.5 * kept[0]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("space", ["nasbench201", "darts"])
+def test_a_recomputed_cell_keeps_its_inputs_alone(space, fast):
+    net, seen = SPACES[space](), []
+    if fast:
+        speed_up(net)
+    for module in net.modules():
+        if isinstance(module, MixedOp):
+            module.register_forward_pre_hook(lambda _, args: seen.append(weakref.ref(args[0])))
+        if isinstance(module, CELLS):
+            module.register_forward_hook(lambda _, args, y: inputs.update(map(id, (*args, y))))
+    with torch.no_grad():
+        (subgraph,) = Softmax()(alphas_of(net).float())
+    for kinds, inside in (((MixedOp,), True), ((MixedOp, *CELLS), False)):
+        inputs = set()
+        seen.clear()
+        recompute_in(net, False, (MixedOp, *CELLS))
+        recompute_in(net, True, kinds)
+        with select(net, subgraph):
+            logits = net(batch()[0].float())
+            alive = [x() for x in seen if x() is not None]
+            assert any(id(x) not in inputs for x in alive) == inside
+            del alive
+            logits.sum().backward()
 
 
 def test_recomputation_and_running_together_exclude_each_other():

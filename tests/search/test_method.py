@@ -19,10 +19,12 @@ from msgdas.ops import DropBlockIdentity
 from msgdas.samplers import GumbelTopK, SinglePath, Softmax
 from msgdas.search.comparing import compare
 from msgdas.search.execution import Execution
-from msgdas.search.gradients import probed
+from msgdas.search.gradients import first_order, probed
+from msgdas.search.guidance import SuperNetGuidance
 from msgdas.search.method import Method
 from msgdas.search.schedules import linear
 from msgdas.search.search import Search
+from msgdas.search.supernet_training import SuperNetTraining
 from msgdas.spaces import nasbench201, toy
 
 NAMES = pytest.mark.parametrize("name", sorted(methods.METHODS))
@@ -70,6 +72,34 @@ def test_k_is_three_or_as_many_as_the_smallest_choice_has(sizes, k):
     picks = [[[gate.active for gate in one.values()] for one in drawn] for drawn in together]
     assert picks[0] == picks[1]
     assert len(picks[0]) == k
+
+
+@pytest.mark.parametrize(("assignment", "k"), [("shuffle", 2), ("rank", 3)])
+def test_the_default_k_does_not_shuffle_all_of_three_candidates(assignment, k):
+    assert methods.msgdas(assignment=assignment).for_net(choices_of(3, 3)).sampler.k == k
+
+
+@pytest.mark.parametrize("gradient", ["compare", "ranked", "exchange"])
+def test_comparing_all_candidates_shuffled_is_warned_of(gradient):
+    with pytest.warns(UserWarning, match="k=4 of 4 candidates .* k=3 or less"):
+        methods.msgdas(k=4, gradient=gradient).for_net(choices_of(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"k": 4, "assignment": "rank", "gradient": "ranked"}, (4, 4)),
+        ({"k": 4, "gradient": "probed"}, (4, 4)),
+        ({"k": 4}, (4, 5)),  # the alphas of the second choice make the company of the first
+        ({"k": 2}, (2, 2)),  # no other comparison
+        ({}, (2, 2)),
+        ({}, (3, 3)),
+        ({}, (4, 4)),
+    ],
+    ids=str,
+)
+def test_other_comparisons_are_not_warned_of(settings, sizes):
+    methods.msgdas(**settings).for_net(choices_of(*sizes))  # warnings are errors
 
 
 @pytest.mark.parametrize(
@@ -139,3 +169,51 @@ def test_a_search_leaves_the_method_that_it_was_given_alone():
     assert search.describe()["drop_block"] == [5]
     assert method == methods.msgdas(k=2)
     assert any(isinstance(m, DropBlockIdentity) for m in net.modules())
+
+
+# presets of MSG-DAS
+
+
+def test_the_preset_paper_has_the_parts_of_the_abstract_and_nothing_else():
+    """Each part next to what the abstract of arXiv:2107.04324 says; the rest is as for the other methods here."""
+    wanted = Method(
+        GumbelTopK(None, "rank", "remaining"),  # "mutually exclusive single-path sub-graphs", "Gumbel-TopK"
+        weight_sampler=GumbelTopK(None, "rank", "remaining"),
+        hypergradient=first_order,  # "differentiable sampler"
+        drop=linear(0.5, 0.0),  # "Dropblock-Identity module"
+        drop_in_alpha_steps=True,
+        guidance=SuperNetGuidance(1.0, 1.0),  # "super-net guidance distillation"
+        supernet_training=SuperNetTraining(1.0),  # "best use of the available models (super-net and sub-graphs)"
+        tau=linear(10.0, 0.1),  # GDAS
+        preset="paper",
+    )
+    assert methods.msgdas(preset="paper") == wanted
+    assert methods.msgdas(preset="paper", supernet_weight=0) == replace(wanted, supernet_training=None)
+    assert methods.msgdas(preset="paper", guidance=0).guidance is None
+
+
+def test_the_preset_default_is_the_default():
+    wanted = Method(
+        GumbelTopK(None, "shuffle"),
+        weight_sampler=GumbelTopK(None, "shuffle"),
+        warmup=0.6,
+        drop=linear(0.5, 0.0),
+        drop_in_alpha_steps=True,
+        tau=linear(10.0, 0.1),
+        alpha_lr=0.03,
+        preset="default",
+    )
+    assert methods.msgdas() == methods.msgdas(preset="default") == wanted
+
+
+def test_arguments_override_a_preset_and_its_name_is_described():
+    method = methods.msgdas(preset="paper", gradient="compare", assignment="shuffle", supernet_recompute="cell")
+    assert (method.hypergradient, method.sampler.assignment) == (compare, "shuffle")
+    described = method.describe()
+    assert described["preset"] == "paper"
+    assert described["supernet_training"] == {
+        "name": "SuperNetTraining", "weight": 1.0, "drop": False, "recompute": "cell"
+    }  # fmt: skip
+    assert methods.gdas().describe()["preset"] is None
+    with pytest.raises(InputError, match="preset 'papers': use default, paper"):
+        methods.msgdas(preset="papers")

@@ -19,7 +19,9 @@ def without_batch_norm():
     return nn.Sequential(nn.Linear(3, 6), *(MixedOp(f"c{i}", ops()) for i in range(3)), nn.Linear(6, 3)).double()
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient": "probed"}, {"guidance": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient": "probed"}, {"guidance": 1.0}, {"guidance": 1.0, "supernet_weight": 0.5}], ids=str
+)
 def test_micro_batches_do_not_change_a_step(options):
     x, y = torch.randn(8, 3).double(), torch.randint(3, (8,))
     found, told = [], []
@@ -101,6 +103,7 @@ METHODS_OF_SCALE = [
     *((*one, {}) for one in METHODS_OF),
     ("snas", {}, {}),
     ("msgdas", {"gradient": "probed"}, {"parallel": True}),
+    ("msgdas", {"guidance": 1.0, "supernet_weight": 0.5}, {}),
 ]
 
 

@@ -25,6 +25,7 @@ FOR_SHAPES = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_inte
 MAKERS = torch.tensor, torch.as_tensor, torch.Tensor.new_tensor
 CASES = [
     *((Contender(f"k={k}", "msgdas", {"k": k, "guidance": 1.0}), 2) for k in (1, 2, 3)),
+    (Contender("supernet", "msgdas", {"k": 3, "guidance": 1.0, "supernet_weight": 1.0}), 2),
     (Contender("ranked", "msgdas", {"k": 3, "gradient": "ranked"}), 2),
     (Contender("exchange", "msgdas", {"k": 3, "gradient": "exchange"}), 2),
     (Contender("picked", "msgdas", {"k": 3, "gradient": "picked"}), 2),

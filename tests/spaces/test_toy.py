@@ -26,6 +26,7 @@ def searched(method, seed, steps=STEPS, **settings):
     return search, answer
 
 
+@pytest.mark.filterwarnings("ignore:k=4 of 4 candidates")
 @pytest.mark.parametrize("gradient", ["compare", "probed", "picked"])
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_msgdas_finds_the_answer(k, gradient):
