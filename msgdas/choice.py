@@ -90,17 +90,21 @@ class Choice(nn.Module):
         if gate is not None and gate.learns and (gate.probe or gate.added):
             return self._gated(inputs, gate)
         terms = self.terms(inputs)
-        if len(terms) == 1:
-            return self.combine(terms)
-        modules, xs, weights = zip(*terms, strict=True)
-        places = {x: i for i, x in enumerate(dict.fromkeys(xs))}  # candidates of one input still see one tensor
-        where = [places[x] for x in xs]
+        return self.combine(terms) if len(terms) == 1 else self._recomputable(terms)
 
-        def combined(weights: Sequence[Tensor | None], *inputs: Tensor) -> Tensor:
-            return self.combine(list(map(Term, modules, [inputs[i] for i in where], weights)))
+    def _recomputable(self, terms: Sequence[Term]) -> Tensor:
+        """The sum of a mixture, run again in backward while ``recompute`` is set.
 
-        # Inputs are arguments of their own: inside a list they would stay in memory when the cell is recomputed too.
-        return recomputable(self, combined, weights, *places)
+        Inputs are arguments of their own, each once: inside the terms they would stay in memory when the cell is
+        recomputed too, and candidates of one input must still see one tensor.
+        """
+        place = {x: i for i, x in enumerate(dict.fromkeys(x for _, x, _ in terms))}
+        rows = [(module, place[x], weight) for module, x, weight in terms]
+
+        def combined(*inputs: Tensor) -> Tensor:
+            return self.combine([Term(module, inputs[i], weight) for module, i, weight in rows])
+
+        return recomputable(self, combined, *place)
 
     def _gated(self, inputs: Sequence[Tensor], gate: Gate) -> Tensor:
         """The one active candidate, with gradients for the weights of candidates that do not run."""

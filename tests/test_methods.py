@@ -58,6 +58,7 @@ SHARED = {  # ours, the same for all methods that say nothing else: docs/methods
     "warmup": 0.0,
     "prior": None,
     "guidance": None,
+    "supernet_training": None,
     "penalties": (),
     "after_alpha_step": None,
     "early_stop": None,
@@ -71,6 +72,7 @@ SHARED = {  # ours, the same for all methods that say nothing else: docs/methods
     "weight_optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=5e-4),
     "alpha_optimizer": Adam(betas=(0.5, 0.999), weight_decay=0.0),
     "supernet": {},
+    "preset": None,
 }
 EXCLUSIVE = GumbelTopK(k=None, assignment="shuffle", normalise="remaining", reuse=False)
 PARTS = {
@@ -84,6 +86,7 @@ PARTS = {
         "drop_in_alpha_steps": True,
         "tau": Linear(10.0, 0.1),
         "alpha_lr": 0.03,
+        "preset": "default",
     },
     # Dong & Yang 2019, arXiv:1910.04465: one path (eq. 6), the gradient of the gate that ran (eq. 7), τ from 10 to 0.1.
     "gdas": {

@@ -102,7 +102,7 @@ def _of_darts(name: str, about: str) -> Space:
 
 _DARTS = _of_module(
     "darts",
-    "normal and reduction cell of 4 nodes with 2 inputs each, 8 operations",
+    "normal and reduction cell: 4 nodes, 2 inputs each, 8 operations",
     darts,
     search_size={"channels": 16, "cells": 8},
     cells="in total",
