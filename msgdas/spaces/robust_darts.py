@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
-from msgdas.spaces import darts_text
 from msgdas.spaces.darts import KINDS, NODES
+from msgdas.spaces.darts_text import from_string as from_darts_text
+from msgdas.spaces.darts_text import to_string as to_darts_text
 
 __all__ = ["CANDIDATES", "from_string", "to_string"]
 
@@ -40,7 +41,7 @@ def to_string(genotype: Genotype) -> str:
     Raises:
         InputError: the genotype is not of these spaces or has an operation not allowed on that edge.
     """
-    text = darts_text.to_string(genotype)
+    text = to_darts_text(genotype)
     if genotype.space not in CANDIDATES:
         raise InputError(f"genotype of space {genotype.space!r}: use one of {', '.join(CANDIDATES)}")
     edges = CANDIDATES[genotype.space]
@@ -60,6 +61,6 @@ def from_string(space: str, text: str) -> Genotype:
     Raises:
         InputError: the text does not have that form, or the genotype is not in that space.
     """
-    genotype = darts_text.from_string(text, space)
+    genotype = from_darts_text(text, space)
     to_string(genotype)
     return genotype
