@@ -63,8 +63,10 @@ def losses(records: Sequence[Record]) -> str:
 
 
 def accuracies(records: Sequence[Record]) -> str:
-    """Accuracy per search epoch of the derived sub-graph and of the super-net teacher; warm-up shaded."""
-    lines = {"derived sub-graph": "derived_accuracy", "super-net teacher": "teacher_accuracy"}
+    """Accuracy per search epoch of the derived sub-graph, and of a super-net that learns or teaches; warm-up shaded."""
+    learns = any(r.get("supernet_accuracy") is not None for r in records)  # then the teacher is the same pass
+    supernet = {"super-net": "supernet_accuracy"} if learns else {"super-net teacher": "teacher_accuracy"}
+    lines = {"derived sub-graph": "derived_accuracy", **supernet}
     return _curves("accuracies", records, lines, warmup=True, percent=True)
 
 

@@ -80,7 +80,21 @@ def test_gaps_break_nothing(records):
 
 
 def test_a_curve_without_numbers_is_left_out():
-    assert "super-net teacher" not in plots.accuracies(epochs(5))
+    assert "super-net" not in plots.accuracies(epochs(5))
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"teacher_accuracy": 0.4}, "super-net teacher"),
+        ({"teacher_accuracy": 0.4, "supernet_accuracy": 0.4}, "super-net"),
+    ],
+)
+def test_a_super_net_that_learns_or_teaches_has_one_line(given, line):
+    plot = plots.accuracies([record | given for record in epochs(5)])
+    assert plot.count("super-net") == 1
+    assert line in plot
+    assert ("teacher" in plot) == ("teacher" in line)
 
 
 def test_the_kept_checkpoint_is_marked():
