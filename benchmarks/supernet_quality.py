@@ -2,7 +2,7 @@
 
     python benchmarks/supernet_quality.py TABLE --data cifar10 --cells 1 --seeds 0,1
 
-Trains the weights of a nasbench201 super-net with K = 3 exclusive uniform sub-graphs, alphas untouched; then measures
+Trains the weights of a nasbench201 super-net with K exclusive uniform sub-graphs, alphas untouched; then measures
 500 random cells and the 100 best of the table with the shared weights on validation images. A row per kind of training
 and seed: Kendall's tau between loss (or accuracy) and the table's accuracy, and CPU time. Rows that OUT has are not
 measured again. Kinds:
@@ -59,7 +59,6 @@ from msgdas.spaces import nasbench201
 from msgdas.supernet import select
 
 KINDS = ("plain", "sum", "faster", "guided", "mutual", "trained", "taught", "longer")
-K = 3
 RANDOM, BEST = 500, 100
 MEASURED = 1000  # validation images
 ALPHA_STEPS = 20
@@ -96,13 +95,13 @@ class Mutual(Search):
             return self.execution.logits(self.net, x)
 
 
-def method_of(kind: str) -> Method:
+def method_of(kind: str, k: int) -> Method:
     """The method that trains the weights, its alphas left alone."""
-    method = replace(msgdas(k=K), learning="none", hypergradient=None, warmup=1 / 3, supernet_training=None)
+    method = replace(msgdas(k=k), learning="none", hypergradient=None, warmup=1 / 3, supernet_training=None)
     if kind in ("sum", "faster"):
-        method = replace(method, weight_lr=cosine(K * 0.05, K * 1e-3))
+        method = replace(method, weight_lr=cosine(k * 0.05, k * 1e-3))
     if kind == "sum":
-        method = replace(method, clip=method.clip / K, weight_optimizer=SGD(weight_decay=5e-4 / K))
+        method = replace(method, clip=method.clip / k, weight_optimizer=SGD(weight_decay=5e-4 / k))
     if kind in ("guided", "taught"):
         method = replace(method, guidance=SuperNetGuidance(1.0))
     if kind in ("trained", "taught"):
@@ -116,15 +115,26 @@ def measure(kind: str, seed: int, data: DataSet, table: Table, args: argparse.Na
     net = nasbench201.supernet(channels=args.channels, cells=args.cells, classes=data.num_classes)
     speed_up(net)
     search = (Mutual if kind == "mutual" else Search)(
-        net, method_of(kind), execution=Execution(memory_format=layout("cpu")), seed=seed
+        net, method_of(kind, args.k), execution=Execution(memory_format=layout("cpu")), seed=seed
     )
     epochs = args.epochs * (2 if kind == "longer" else 1)
     began = time.process_time()
     fit(search, data, epochs=epochs, images=args.images, seed=seed)
     seconds = time.process_time() - began
     batches = list(validation_batches(data, seed, "cpu", limit=MEASURED).epoch(0))
-    row = {"kind": kind, "cells": args.cells, "channels": args.channels, "epochs": epochs, "images": args.images}
-    row |= {"seed": seed, "cpu_seconds": round(seconds, 1), "alpha_step_ms": round(1000 * alpha_step(search, data), 1)}
+    row = {
+        "kind": kind,
+        "k": args.k,
+        "cells": args.cells,
+        "channels": args.channels,
+        "epochs": epochs,
+        "images": args.images,
+    }
+    row |= {
+        "seed": seed,
+        "cpu_seconds": round(seconds, 1),
+        "alpha_step_ms": round(1000 * alpha_step(search, data, args.k), 1),
+    }
     with torch.no_grad():
         row["mixture_accuracy"] = round(judge(search, full(search._uniform), batches)[1], 4)
     for name, texts in cells_of(table).items():
@@ -167,9 +177,9 @@ def correlation(name: str, found: Sequence[tuple[float, float, float]]) -> dict[
     }
 
 
-def alpha_step(search: Search, data: DataSet) -> float:
-    """CPU seconds of an alpha step of the default method on these weights, which it leaves as they are."""
-    other = Search(search.net, msgdas(k=K), execution=search.execution)
+def alpha_step(search: Search, data: DataSet, k: int) -> float:
+    """CPU seconds of an alpha step that compares K sub-graphs (for K = 1: 2), which leaves the weights as they are."""
+    other = Search(search.net, msgdas(k=max(2, k), gradient="compare"), execution=search.execution)
     train, valid = (next(pairs(half)) for half in data.halves(0, 64))
     other.alpha_step(train, valid)
     began = time.process_time()
@@ -188,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--k", type=int, default=3)
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--cells", type=int, default=1, help="cells per stage")
     parser.add_argument("--epochs", type=int, default=12)
@@ -204,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for seed in parse_seeds(args.seeds):
             for kind in args.kinds.split(","):
                 rows = list(csv.DictReader(args.out.open(encoding="utf-8"))) if args.out.exists() else []
-                asked = {"kind": kind, "cells": str(args.cells), "seed": str(seed)}
+                asked = {"kind": kind, "k": str(args.k), "cells": str(args.cells), "seed": str(seed)}
                 if not any(asked.items() <= row.items() for row in rows):
                     rows.append(measure(kind, seed, data, table, args))
                     text = io.StringIO()

@@ -41,8 +41,7 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, print_config: 
         raise InputError(f"--data is missing: give {DATA_HELP}")
     out = out or free_folder(f"{Path(settings.data).resolve().name}-{settings.method}")
     with SearchView(Console(highlight=False)) as view:
-        genotype = run_search(settings, out, resume=resume, view=view)
-        view.say(f"\nfound {genotype}\nnext: msgdas train {out}")
+        run_search(settings, out, resume=resume, view=view)
 
 
 def search_settings(arguments: list[str]) -> SearchSettings:

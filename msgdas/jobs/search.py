@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
+from msgdas.data.check.proposal import training
 from msgdas.errors import InputError
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
@@ -91,9 +92,11 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
         )
         ranked = _ranked(job, data, settings)
         undo()
-        _write_genotype(out, ranked[0].genotype if ranked else genotype, ranked, space, data)
+        genotype = ranked[0].genotype if ranked else genotype
+        _write_genotype(out, genotype, ranked, space, data)
         report(out)
-    return ranked[0].genotype if ranked else genotype
+    view.end(genotype, training(str(out), space.name, data.image_size, gpu=torch.device(settings.device).type != "cpu"))
+    return genotype
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
             device=settings.device,
             compile=settings.compile,
             run=run,
+            on_start=view.estimate,
             on_step=view.step,
             on_epoch=view.epoch,
         )

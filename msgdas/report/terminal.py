@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from msgdas.cost import Cost
 from msgdas.data import DataSet
+from msgdas.genotype import Genotype
 from msgdas.report.numbers import NONE, duration, percent
 
 __all__ = ["CountView", "SearchView", "TrainView"]
@@ -46,6 +47,11 @@ class _View:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def estimate(self, seconds: float) -> None:
+        """Print the estimated time."""
+        self.say(f"estimated time: {duration(seconds)}")
+        self.say("")
+
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar: step ``step`` of ``steps`` in epoch ``epoch`` is done, both counted from 0."""
         done, total = epoch * steps + step + 1, self.epochs * steps
@@ -75,9 +81,8 @@ class SearchView(_View):
         self.say(f"run folder: {out}")
 
     def estimate(self, seconds: float) -> None:
-        """Print the estimated time."""
-        self.say(f"estimated time: {duration(seconds)}")
-        self.say("")
+        """Print the estimated time, and the head of the epochs' lines."""
+        super().estimate(seconds)
         self.say("epoch         loss: weights  alphas   accuracy: alphas  derived   skip   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:
@@ -87,6 +92,10 @@ class SearchView(_View):
             f"{_number(record['valid_loss']):>7} {percent(record['valid_accuracy']):>17} "
             f"{percent(record['derived_accuracy']):>8} {record['skip_share']:>6.0%} {record['seconds']:>9.0f}"
         )
+
+    def end(self, genotype: Genotype, command: str) -> None:
+        """Print what was found, and the command that trains it."""
+        self.say(f"\nfound {genotype}\nnext: {command}")
 
 
 class TrainView(_View):
@@ -99,7 +108,10 @@ class TrainView(_View):
         self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
         self.say(f"images: {len(data.train):,} train, {len(data.val):,} validation, {len(data.test):,} test")
         self.say(f"run folder: {out}")
-        self.say("")
+
+    def estimate(self, seconds: float) -> None:
+        """Print the estimated time, and the head of the epochs' lines."""
+        super().estimate(seconds)
         self.say("epoch     loss: train      val   accuracy: train      val   seconds")
 
     def epoch(self, record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -35,6 +36,7 @@ def retrain(
     device: str | torch.device = "cpu",
     compile: bool = False,
     run: Run | None = None,
+    on_start: Callable[[float], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Record:
@@ -47,6 +49,7 @@ def retrain(
         compile: train with ``torch.compile``, which takes a minute or more before the first step. Validation and test
             are not compiled.
         run: stores metrics and checkpoints. An interrupted training resumes from it, bit for bit on a CPU.
+        on_start: gets the estimated seconds of the training, after a few trial steps that are undone.
         on_step: gets epoch, step (both from 0) and the steps per epoch.
         on_epoch: gets the record of each epoch.
 
@@ -66,6 +69,8 @@ def retrain(
     training = _Training(network, recipe, recipe.epochs * len(train), weights, compile=compile)
     place = resume(training, run, len(train))
     with stop_on_signals() as stop:
+        if on_start:
+            on_start(_estimate_seconds(training, place, train, val))
         go_on(
             training,
             place,
@@ -204,6 +209,23 @@ def _augment(data: DataSet, recipe: Recipe) -> Augment:
 
 def _batches(images: AnyImages, data: DataSet, recipe: Recipe, device: str | torch.device, **more: Any) -> Batches:
     return Batches(images, recipe.batch_size, mean=data.mean, std=data.std, device=device, **more)
+
+
+def _estimate_seconds(training: _Training, place: Place, train: Batches, val: Batches) -> float:
+    """Estimate the seconds that the remaining epochs take, from three trial steps and a validation batch; undone."""
+    before = deepcopy(training.state_dict())
+    batch, images = next(train.epoch(0)), next(val.epoch(0))
+    training.begin_epoch(place.epoch)
+    step = min(_seconds(lambda: training.step(batch, place.done)) for _ in range(3))
+    validation = min(_seconds(lambda: _predict(training.network, [images])) for _ in range(2))
+    training.load_state_dict(before)
+    return (training.steps - place.done) * step + (training.recipe.epochs - place.epoch) * len(val) * validation
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    do()
+    return time.perf_counter() - start
 
 
 def _steps(training: _Training, place: Place, train: Batches) -> Iterator[dict[str, float]]:

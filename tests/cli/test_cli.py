@@ -193,6 +193,14 @@ def test_a_training_leaves_a_network_that_predicts(trained, tmp_path, capsys):
     path, name, probability = capsys.readouterr().out.strip().split("\t")
     assert (path, name) == (str(image), next(iter(network.predict(image))))
     assert 0.1 <= float(probability) <= 1
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    assert run("predict", trained, broken, image) == 2
+    said = capsys.readouterr()
+    assert said.out.strip().split("\t") == [path, name, f"{probability}"]
+    assert said.err.splitlines() == [
+        f"msgdas: error: image '{broken}' cannot be read: cannot identify image file '{broken}'"
+    ]
     assert f"{100 * result['test_accuracy']:.2f}"[:4] in (trained / "report.html").read_text()
 
 

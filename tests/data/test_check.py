@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
+from msgdas import cost
 from msgdas.data import load_data
 from msgdas.data.check import check_folder, describe, propose
 from msgdas.data.check.proposal import SIDES
 from msgdas.errors import InputError
+from msgdas.jobs.resolve import find_genotype
+from msgdas.spaces import find_space
 
 
 def photo(seed, width=12, height=12):
@@ -371,7 +374,25 @@ def proposed(folder="photos", **kw):
 @pytest.mark.parametrize("median", [8, 32, 47, 48, 63, 100, 128, 159, 224, 4000])
 def test_proposed_image_size(median, gpu):
     side = int(proposed(median_side=median, gpu=gpu)[1]["--image-size"])
-    assert side == max([s for s in SIDES if s <= median and (gpu or s <= 128)], default=32)
+    sides = [s for s in SIDES if gpu or s <= 128]
+    assert abs(math.log(side / median)) == min(abs(math.log(s / median)) for s in sides)
+
+
+@pytest.mark.parametrize(
+    "text", ["darts:DARTS_V2", "nasbench201:|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"]
+)
+def test_of_the_proposed_sizes_a_larger_one_costs_little_more(text):
+    genotype = find_genotype(text)
+    space = find_space(genotype.space)
+
+    def macs(side):
+        return cost.count(
+            space.network(genotype, classes=10, image_size=side, **space.network_size(side)), 3, side
+        ).macs
+
+    costs = [macs(side) for side in SIDES if side <= 128]
+    assert costs == sorted(costs)
+    assert costs[-1] < 1.25 * costs[0]
 
 
 @pytest.mark.parametrize("train", [4, 30, 100, 300, 1000, 1999, 2000, 5000, 50_000])

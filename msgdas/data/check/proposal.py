@@ -8,9 +8,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Proposal", "propose"]
+__all__ = ["Proposal", "propose", "training"]
 
-SIDES = (32, 48, 64, 96, 128, 160, 224)  # image sizes that are proposed
+SIDES = (32, 64, 128, 224)  # image sizes that are proposed: a network's cost grows little from one to the next
 LARGEST_ON_CPU = 128  # a larger size doubles the time of a step
 LARGE_SPACE = 2000  # training images from which on the larger space is proposed: a rule of thumb
 LEAST_STEPS, LEAST_EPOCHS = 1500, 20  # of a search
@@ -62,7 +62,7 @@ def propose(
     batch, why_batch = _batch(half)
     steps = max(1, half // batch)
     epochs = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
-    options = {
+    options: dict[tuple[str, ...], str] = {
         ("--space", space): why_space,
         ("--image-size", str(side)): why_side,
         ("--epochs", str(epochs)): f"of {steps:,} steps: at least {LEAST_EPOCHS}, and {LEAST_STEPS:,} steps in all",
@@ -74,12 +74,12 @@ def propose(
     data = folder if os.sep in folder else f"./{folder}"  # 'digits' alone is a data set
     out = f"runs/{Path(folder).resolve().name}"
     search = ["msgdas", "search", "--data", data, *(word for option in options for word in option), "--out", out]
-    small = () if gpu else ("--cells", "1")
-    if small:
-        options[small] = "of the training: the default, 5 a stage, takes over four times as long"
+    smaller = _smaller(space, side, gpu)
+    if smaller:
+        options[smaller] = "of the training: the default, 5 a stage, takes over four times as long"
     needed = images * channels * side**2
     return Proposal(
-        commands=(shlex.join(search), shlex.join(["msgdas", "train", out, *small])),
+        commands=(shlex.join(search), training(out, space, side, gpu=gpu)),
         reasons={" ".join(option): why for option, why in options.items()},
         memory_needed=needed,
         memory_free=memory_free,
@@ -87,8 +87,18 @@ def propose(
     )
 
 
+def training(out: str, space: str, side: int, *, gpu: bool) -> str:
+    """The command that trains what the search in ``out`` has found, for a POSIX shell."""
+    return shlex.join(["msgdas", "train", out, *_smaller(space, side, gpu)])
+
+
+def _smaller(space: str, side: int, gpu: bool) -> tuple[str, ...]:
+    """The option for a smaller network, where the default one takes a CPU hours."""
+    return ("--cells", "1") if space == "nasbench201" and side >= SIDES[0] and not gpu else ()
+
+
 def _side(median_side: int, gpu: bool) -> tuple[int, str]:
-    fitting = max((s for s in SIDES if s <= median_side), default=SIDES[0])
+    fitting = min(SIDES, key=lambda s: max(s / median_side, median_side / s))
     side = fitting if gpu else min(fitting, LARGEST_ON_CPU)
     why = f"the shorter sides' median is {median_side:,}"
     return side, f"{why}; a larger one doubles a CPU's time" if side < fitting else why
