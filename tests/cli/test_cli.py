@@ -417,3 +417,26 @@ def test_what_is_there_is_not_overwritten_and_damage_is_one_line(trained, tmp_pa
     fails("is damaged", "predict", copy, "x.png")
     (copy / "config.json").write_text("[")
     fails("is damaged", "report", copy)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["search", *SMALL],
+        ["search", "--resume"],
+        ["train", "darts:DARTS_V2", "--data", "digits", "--epochs", "1"],
+        ["train", "darts:DARTS_V2", "--resume"],
+        ["bench", "speed", "--rounds", "1", "--no-memory"],
+        ["bench", "nasbench201", "--data", "digits", "--methods", "gdas"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_out_at_a_pipe_is_one_line_and_the_pipe_stays(tmp_path, capfd, command):
+    os.mkfifo(tmp_path / "pipe")
+    assert run(*command, "--out", tmp_path / "pipe") == 2
+    said = capfd.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("msgdas: error: ")
+    assert "pipe" in said[0]
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
