@@ -25,6 +25,7 @@ from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.resolve import find_device
 from msgdas.jobs.settings import DATA_HELP, CompareSettings, SearchSettings, method_options
 from msgdas.report.terminal import CountView
+from msgdas.runs import refuse_irregular
 from msgdas.search import Method as SearchMethod
 from msgdas.spaces import find_space
 
@@ -65,6 +66,8 @@ def speed(
     As ratios to plain training steps of the same sub-graphs (K of them for K
     sub-graphs), on random images, interleaved in one process.
     """
+    if out is not None:
+        refuse_irregular(out)  # now, not after the measurement
     given = given_settings(ctx, SearchSettings)
     size = find_space(given.space).search_size
     if given.batch_size < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from msgdas.errors import InputError
 from msgdas.jobs.config import begun, read_yaml, to_yaml
 from msgdas.jobs.option import Option, Settings, dashed, options
+from msgdas.jobs.resolve import has_fingerprint
 from msgdas.jobs.settings import REQUIRED
 
 __all__ = ["Command", "begun_settings", "config_options", "given_settings", "print_yaml", "settings_options"]
@@ -93,6 +95,8 @@ def given_settings(ctx: click.Context, model: type[Model], below: dict[str, Any]
 def begun_settings(ctx: click.Context, model: type[Model], out: Path | None, command: str) -> tuple[Path, Model]:
     """The folder and the settings of the run to go on with; an option given again must be the same.
 
+    ``--data`` may name another folder, to which the images were moved: `find_data` compares their fingerprints.
+
     Raises:
         InputError: it is not, there is no folder or no such run, or this version cannot read it.
     """
@@ -104,7 +108,9 @@ def begun_settings(ctx: click.Context, model: type[Model], out: Path | None, com
     for name in given:
         value, kept = getattr(asked, name), getattr(of_run, name)
         same_folder = name == "data" and kept and Path(value).resolve() == Path(kept).resolve()
-        if value != kept and not same_folder:
+        if name == "data" and os.path.isdir(value) and has_fingerprint(out):
+            of_run = of_run.model_copy(update={"data": os.path.abspath(value)})
+        elif value != kept and not same_folder:
             raise InputError(f"--{dashed(name)} {value} is not the run's {kept}: leave it out, or start anew")
     return out, of_run
 

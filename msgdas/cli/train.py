@@ -13,7 +13,7 @@ from msgdas.cli.options import Command, begun_settings, config_options, given_se
 from msgdas.errors import InputError
 from msgdas.jobs.config import begun
 from msgdas.jobs.report import report
-from msgdas.jobs.resolve import find_genotype
+from msgdas.jobs.resolve import find_genotype, refuse_other_data
 from msgdas.jobs.settings import DATA_HELP, DataSettings, SearchSettings, TrainSettings
 from msgdas.jobs.train import train as run_train
 from msgdas.report.terminal import TrainView
@@ -41,6 +41,8 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
         out, settings = begun_settings(ctx, TrainSettings, out, "train")
     else:
         settings = given_settings(ctx, TrainSettings, below=_data_options(source) if of_run else None)
+        if of_run and settings.data == _data_options(source).get("data"):
+            refuse_other_data(Path(source), settings.data)  # or searched images might be in the test part
     if print_config:
         print_yaml(settings)
         return

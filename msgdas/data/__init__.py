@@ -3,6 +3,7 @@
 from msgdas.data.augment import Augment, augment, normalise
 from msgdas.data.batches import Batches
 from msgdas.data.decode import decode
+from msgdas.data.fingerprint import changes, fingerprint
 from msgdas.data.images import AnyImages, DataSet, ImageFiles, Images
 from msgdas.data.load import load_data
 
@@ -14,7 +15,9 @@ __all__ = [
     "ImageFiles",
     "Images",
     "augment",
+    "changes",
     "decode",
+    "fingerprint",
     "load_data",
     "normalise",
 ]

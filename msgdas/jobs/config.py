@@ -13,6 +13,7 @@ import yaml
 from msgdas.data import DataSet
 from msgdas.errors import InputError
 from msgdas.jobs.option import Settings, dashed, options
+from msgdas.jobs.resolve import data_fingerprint
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, versions
 
@@ -40,6 +41,8 @@ def run_config(command: str, settings: Settings, data: DataSet, **more: Any) -> 
         "test": len(data.test),
         "streams": data.streams,
     }
+    if seen_files := data_fingerprint(getattr(settings, "data", None)):
+        seen["fingerprint"] = seen_files
     found = versions()
     kept = settings.model_dump() | {"threads": found["threads"]}
     kept |= {name: os.path.abspath(kept[name]) for name in PATHS if os.path.isdir(kept.get(name) or "")}

@@ -10,14 +10,25 @@ from typing import Any
 
 import torch
 
-from msgdas.data import DataSet, load_data
+from msgdas.data import DataSet, changes, fingerprint, load_data
+from msgdas.data.named import NAMES
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.jobs.settings import DATA_HELP, DataSettings
 from msgdas.runs import Run
 from msgdas.spaces import SPACES, Space, find_space
 
-__all__ = ["find_data", "find_device", "find_genotype", "free_folder", "input_size", "network_form"]
+__all__ = [
+    "data_fingerprint",
+    "find_data",
+    "find_device",
+    "find_genotype",
+    "free_folder",
+    "has_fingerprint",
+    "input_size",
+    "network_form",
+    "refuse_other_data",
+]
 
 GIB = 2**30
 
@@ -35,6 +46,7 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
         raise InputError(f"--data is missing: give {DATA_HELP}")
     memory = None if settings.max_memory is None else round(settings.max_memory * GIB)
     if begun:
+        refuse_other_data(begun, settings.data)
         memory = 0 if Run.open(begun, lock=False).config["dataset"]["streams"] else sys.maxsize
     given: dict[str, Any] = {
         "data_dir": settings.data_dir,
@@ -44,6 +56,41 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
     }
     given = {name: value for name, value in given.items() if value is not None}
     return load_data(settings.data, download=settings.download, on_bad_image=settings.on_bad_image, **given)
+
+
+def data_fingerprint(data: str | None) -> dict[str, Any] | None:
+    """What the data folder holds now; ``None`` for data by name, which never change."""
+    return fingerprint(data) if data and data not in NAMES and os.path.isdir(data) else None
+
+
+def has_fingerprint(path: Path) -> bool:
+    """Whether the run in ``path`` notes which files its data are."""
+    return _noted(path) is not None
+
+
+def _noted(path: Path) -> dict[str, Any] | None:
+    dataset = Run.open(path, lock=False).config.get("dataset")
+    found = dataset.get("fingerprint") if isinstance(dataset, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def refuse_other_data(path: Path, data: str | None) -> None:
+    """Refuse data that are not those which the run in ``path`` began with. Runs of older versions did not note them.
+
+    Raises:
+        InputError: files were added, removed or changed, or classes renamed; it names the first.
+    """
+    before = _noted(path)
+    if before is None:
+        return
+    if data and not os.path.isdir(data):
+        raise InputError(
+            f"run '{path}' began with the images in '{data}', which are not there: "
+            "put them back, or say by --data where they are"
+        )
+    now = data_fingerprint(data)
+    if now and (changed := changes(before, now)):
+        raise InputError(f"data '{data}' are not those of run '{path}': {changed}; put them back, or start anew")
 
 
 def input_size(data: DataSet) -> dict[str, int]:

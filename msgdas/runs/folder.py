@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from msgdas.errors import InputError
 from msgdas.runs.checkpoint import is_intact, pack, unpack
-from msgdas.runs.files import LEFTOVER, remove_leftovers, staged, write_atomic, write_json
+from msgdas.runs.files import is_leftover, refuse_irregular, remove_leftovers, staged, write_atomic, write_json
 
 __all__ = ["CONFIG", "Run"]
 
@@ -76,6 +76,7 @@ class Run:
         lock = _lock(path)
         try:
             _refuse_used(path)  # again: another process may have been faster
+            remove_leftovers(path)
             write_json(path / CONFIG, config)  # with it the folder is a run
             write_atomic(path / METRICS, b"")
         except BaseException:
@@ -121,6 +122,7 @@ class Run:
         """Append one record to ``metrics.jsonl``, synced to disk. NaN and infinities become ``null``."""
         self._require_lock()
         line = json.dumps(_finite(record), allow_nan=False) + "\n"
+        refuse_irregular(self.path / METRICS)
         with open(self.path / METRICS, "ab+") as file:
             _cut_torn_line(file)
             file.write(line.encode())
@@ -165,6 +167,7 @@ class Run:
         """
         self._require_lock()
         newest = self.path / NEWEST
+        refuse_irregular(self.path / PREVIOUS)
         with staged(newest, *pack(state)) as ready:
             if is_intact(newest):
                 os.replace(newest, self.path / PREVIOUS)
@@ -215,11 +218,11 @@ class Run:
 
 
 def _refuse_used(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"run folder '{path}' is a file: give another --out")
-    if (path / CONFIG).exists():
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise InputError(f"run folder '{path}' is a file or a device: give another --out")
+    if os.path.lexists(path / CONFIG):
         raise InputError(f"run folder '{path}' already holds a run: give another --out, or go on with it by --resume")
-    other = sorted({p.name for p in path.glob("*")} - {LOCK} - {p.name for p in path.glob(LEFTOVER)})
+    other = sorted({p.name for p in path.glob("*")} - {LOCK} - {p.name for p in path.glob(".*.tmp") if is_leftover(p)})
     if other:
         raise InputError(f"run folder '{path}' is not empty (it holds '{other[0]}'): give another --out")
 

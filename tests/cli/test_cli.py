@@ -15,6 +15,9 @@ from PIL import Image
 
 import msgdas
 from msgdas.cli.main import main
+from msgdas.data import fingerprint
+from msgdas.jobs.resolve import find_data
+from msgdas.jobs.settings import SearchSettings
 from msgdas.methods import METHODS
 from msgdas.runs import Run, write_json
 from msgdas.spaces import SPACES
@@ -425,3 +428,88 @@ def test_what_is_there_is_not_overwritten_and_damage_is_one_line(trained, tmp_pa
     fails("is damaged", "predict", copy, "x.png")
     (copy / "config.json").write_text("[")
     fails("is damaged", "report", copy)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["search", *SMALL],
+        ["search", "--resume"],
+        ["train", "darts:DARTS_V2", "--data", "digits", "--epochs", "1"],
+        ["train", "darts:DARTS_V2", "--resume"],
+        ["bench", "speed", "--rounds", "1", "--no-memory"],
+        ["bench", "nasbench201", "--data", "digits", "--methods", "gdas"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_out_at_a_pipe_is_one_line_and_the_pipe_stays(tmp_path, capfd, command):
+    os.mkfifo(tmp_path / "pipe")
+    assert run(*command, "--out", tmp_path / "pipe") == 2
+    said = capfd.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("msgdas: error: ")
+    assert "pipe" in said[0]
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def _swap(folder):
+    (folder / "a").rename(folder / "x")
+    (folder / "b").rename(folder / "a")
+    (folder / "x").rename(folder / "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_swap, r"changed \('a/0.png', 'a/1.png', 'a/10.png' and \d+ more\)"),
+        (
+            lambda folder: [(folder / "a" / f"{i}.png").unlink() for i in range(2)],
+            r"2 removed \('a/0.png', 'a/1.png'\)",
+        ),
+        (lambda folder: shutil.copy(folder / "a" / "0.png", folder / "b" / "new.png"), r"1 added \('b/new.png'\)"),
+        (lambda folder: (folder / "a").rename(folder / "c"), r"classes gone: 'a'; classes new: 'c'"),
+    ],
+    ids=["swapped", "removed", "added", "renamed"],
+)
+def test_resume_on_other_data_is_refused_and_names_what_changed(tmp_path, change, said):
+    data = _two_classes(tmp_path / "data")
+    Run.create(tmp_path / "run", {"dataset": {"fingerprint": fingerprint(data), "streams": False}}).close()
+    settings = SearchSettings(data=str(data))
+    find_data(settings, tmp_path / "run")
+    change(data)
+    with pytest.raises(msgdas.InputError, match=said):
+        find_data(settings, tmp_path / "run")
+
+
+def test_a_folder_of_images_may_move_in_a_run_but_not_change(tmp_path, capfd):
+    data, out = _two_classes(tmp_path / "data"), tmp_path / "run"
+    small = ["--epochs", 2, "--warmup", 1, "--channels", 4, "--cells", 1, "--batch-size", 8, "--image-size", 8]
+    assert run("search", "--data", data, *small, "--out", out) == 0
+    moved = data.rename(tmp_path / "moved")
+    assert run("search", "--resume", "--out", out) == 2
+    assert "say by --data where they are" in capfd.readouterr().err
+    assert run("search", "--resume", "--out", out, "--data", moved) == 0
+    moved.rename(data)
+    (data / "a" / "0.png").unlink()
+    capfd.readouterr()
+    assert run("search", "--resume", "--out", out) == 2
+    assert run("train", out, "--epochs", 1) == 2
+    assert capfd.readouterr().err.count("1 removed ('a/0.png')") == 2
+    assert not (out / "train").exists()
+
+
+def test_a_run_without_a_fingerprint_goes_on(tmp_path):
+    data = _two_classes(tmp_path / "data")
+    Run.create(tmp_path / "run", {"dataset": {"streams": False}}).close()
+    _swap(data)
+    find_data(SearchSettings(data=str(data)), tmp_path / "run")
+
+
+def _two_classes(folder):
+    for label, name in enumerate("ab"):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.random.default_rng(100 * label + i).integers(0, 256, (8, 8 + label, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from disk import killed_after, names
 
+from msgdas.errors import InputError
 from msgdas.runs import write_atomic, write_json
+from msgdas.runs.files import remove_leftovers
 
 
 @pytest.mark.parametrize("data", [b"\x00new", "new é\n", b""])
@@ -46,3 +52,47 @@ def test_write_json_refuses_what_json_cannot_say(tmp_path: Path, bad: object) ->
     with pytest.raises((ValueError, TypeError)):
         write_json(tmp_path / "x.json", {"a": bad})
     assert names(tmp_path) == set()
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(path))  # a socket's path may have about 100 characters
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (_socket, "a socket"),
+        (os.mkdir, "a folder"),
+        (lambda path: path.symlink_to(path.parent / "elsewhere"), "a symbolic link"),
+    ],
+)
+def test_only_a_regular_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "out"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(InputError, match=kind):
+        write_atomic(path, b"new")
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert names(tmp_path) == {"out"}
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(InputError, match="'/dev/null' is a device"):
+        write_atomic("/dev/null", b"new")
+
+
+def test_leftovers_of_dead_processes_alone_are_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    tail = "0123456789abcdef" * 2
+    kept = {".notes.tmp", "file.tmp", f".x.json.{os.getppid()}-{tail}.tmp", f".x.{tail}.txt"}
+    removed = {f".x.json.{dead.pid}-{tail}.tmp", f".x.json.{os.getpid()}-{tail}.tmp", f".x.json.{tail}.tmp"}
+    for name in kept | removed:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == kept

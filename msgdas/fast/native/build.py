@@ -64,7 +64,7 @@ def _compile(source: Path, compiler: list[str], flags: Sequence[str], folder: Pa
         _run([*compiler, "-shared", str(made), "-o", str(library), "-lm"])
         if folder:
             content = library.read_bytes()
-            with suppress(OSError):  # a full or read-only disk
+            with suppress(OSError, InputError):  # a full or read-only disk, a link in the place of the file
                 kept = folder / f"{key}-{_digest(content)}.so"
                 write_atomic(kept, content)
                 kept.chmod(0o600)

@@ -1,0 +1,84 @@
+"""What image files a data folder holds, without reading them: enough to tell whether it is still the same data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from msgdas.data.folder import list_files
+
+__all__ = ["changes", "fingerprint"]
+
+NAMES = 5_000  # files up to which each is kept by name; above, only the counts say what changed
+SHOWN = 3
+
+
+def fingerprint(folder: str | Path) -> dict[str, Any]:
+    """The image files of a folder of classes: relative paths, sizes in bytes and classes.
+
+    Returns:
+        ``digest`` of all of it, ``classes``, ``counts`` (part → class → files) and, up to 5,000 files, ``files``
+        (path → part, class, size). Names that are not UTF-8 are written with backslashes.
+
+    Raises:
+        InputError: the folder holds no data, as in `load_data`.
+    """
+    classes, parts = list_files(Path(folder))
+    files = {
+        _text(os.path.relpath(path, folder)): [part, _text(classes[label]), os.path.getsize(path)]
+        for part, found in parts.items()
+        for path, label in found
+    }
+    counts = Counter((part, name) for part, name, _ in files.values())
+    names = list(map(_text, classes))
+    seen = {
+        "digest": hashlib.sha256(json.dumps([names, sorted(files.items())]).encode()).hexdigest(),
+        "classes": names,
+        "counts": {part: {name: counts[part, name] for name in names} for part in parts},
+    }
+    return seen | ({"files": files} if len(files) <= NAMES else {})
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two fingerprints, in words; empty if nothing does."""
+    if before["digest"] == now["digest"]:
+        return ""
+    said = []
+    if before["classes"] != now["classes"]:
+        for word, names in (
+            ("gone", [name for name in before["classes"] if name not in now["classes"]]),
+            ("new", [name for name in now["classes"] if name not in before["classes"]]),
+        ):
+            if names:
+                said.append(f"classes {word}: {_some(names)}")
+    if "files" in before and "files" in now:
+        old, new = before["files"], now["files"]
+        both = [path for path in old if path in new]
+        for word, paths in (
+            ("removed", [path for path in old if path not in new]),
+            ("added", [path for path in new if path not in old]),
+            ("changed", [path for path in both if old[path] != new[path]]),
+        ):
+            if paths:
+                said.append(f"{len(paths)} {word} ({_some(paths)})")
+    else:
+        said += [
+            f"{part}/{name}: {count} images, now {now['counts'].get(part, {}).get(name, 0)}"
+            for part, by_class in before["counts"].items()
+            for name, count in by_class.items()
+            if count != now["counts"].get(part, {}).get(name, 0)
+        ][:SHOWN]
+    return "; ".join(said) or "files of other names or sizes"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name if len(name) <= 60 else f"{name[:28]}…{name[-28:]}") for name in names[:SHOWN]) + more
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
