@@ -13,7 +13,7 @@ from msgdas.cli.options import Command, begun_settings, config_options, given_se
 from msgdas.errors import InputError
 from msgdas.jobs.config import begun
 from msgdas.jobs.report import report
-from msgdas.jobs.resolve import find_genotype, refuse_other_data
+from msgdas.jobs.resolve import begun_mirror, find_genotype, refuse_other_data
 from msgdas.jobs.settings import DATA_HELP, DataSettings, SearchSettings, TrainSettings
 from msgdas.jobs.train import train as run_train
 from msgdas.report.terminal import TrainView
@@ -63,4 +63,5 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
 def _data_options(run: str) -> dict[str, Any]:
     """What a training takes over from its search."""
     settings = begun(SearchSettings, run, "search")
-    return {name: getattr(settings, name) for name in DataSettings.model_fields}
+    of_run = {name: getattr(settings, name) for name in DataSettings.model_fields}
+    return of_run | {"mirror": begun_mirror(Path(run), settings.data or "")}

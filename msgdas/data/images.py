@@ -136,6 +136,7 @@ class DataSet:
     Attributes:
         mean, std: float32 ``(C,)``, per channel, of the training part in [0, 1].
         augment: augmentation in training.
+        why_mirrored: why images are mirrored or not.
     """
 
     name: str
@@ -146,6 +147,7 @@ class DataSet:
     mean: Tensor
     std: Tensor
     augment: Augment
+    why_mirrored: str = ""
 
     @property
     def channels(self) -> int:
@@ -177,6 +179,14 @@ class DataSet:
         workers = self.train.workers
         reader = f"{workers} worker{'s' if workers > 1 else ''}" if workers else "this process"
         return f"read from disk by {reader} ({size} would not fit in memory)"
+
+    @property
+    def augmentation(self) -> str:
+        """Augmentation in training, in words."""
+        mirrored = "mirrored at random" if self.augment.flip else "not mirrored"
+        return f"shifted by up to {self.augment.crop} pixels, {mirrored}" + (
+            f": {self.why_mirrored}" if self.why_mirrored else ""
+        )
 
     def halves(self, seed: int, limit: int | None = None) -> tuple[AnyImages, AnyImages]:
         """Split the training part into the weight half and the alpha half: disjoint, stratified, equal in size.

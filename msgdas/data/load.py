@@ -6,6 +6,7 @@ import difflib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from msgdas.data.ahead import available_cpus
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files, empty_folders, list_files, split_files
 from msgdas.data.images import AnyImages, DataSet, Images
+from msgdas.data.mirror import MIRROR, Mirroring, decide
 from msgdas.data.named import IMAGENET, NAMED, NAMES, default_folder, read_imagenet, read_named
 from msgdas.data.read import Reading, memory_limit, read
 from msgdas.data.split import FRACTIONS, hold_out
@@ -44,6 +46,7 @@ def load_data(
     on_bad_image: str = "skip",
     max_memory: int | None = None,
     workers: int | None = None,
+    mirror: str = "auto",
 ) -> DataSet:
     """Load a data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
@@ -62,11 +65,15 @@ def load_data(
         on_bad_image: ``"skip"`` unreadable files with a warning, or ``"stop"`` at the first.
         max_memory: bytes of pixels up to which images are held in memory; default: half of the free memory.
         workers: processes that read images not held in memory, 0 for none; default: one per CPU, up to 8.
+        mirror: ``"on"`` or ``"off"``: whether trainings mirror images at random; ``"auto"``: as is usual for a named
+            set, and for a folder what `msgdas.data.mirror.decide` says.
 
     Raises:
         InputError: one line that says what is wrong with an argument, the name, the folder or its images.
     """
     _refuse_arguments(image_size, split_seed, on_bad_image, max_memory, workers)
+    if mirror not in MIRROR:
+        raise InputError(f"mirror={mirror!r}: use {', '.join(MIRROR)}")
     fractions = {"test": test_fraction, "val": val_fraction}
     how = Reading(
         image_size,
@@ -84,7 +91,11 @@ def load_data(
     _refuse_few(loaded)
     _warn_missing(loaded)
     mean, std = mean_and_std(loaded.parts["train"])
-    return DataSet(loaded.name, loaded.classes, **loaded.parts, mean=mean, std=std, augment=loaded.augment)
+    mirroring = _mirroring(loaded, mirror, usual=spec in NAMES)
+    augment = replace(loaded.augment, flip=mirroring.on)
+    return DataSet(
+        loaded.name, loaded.classes, **loaded.parts, mean=mean, std=std, augment=augment, why_mirrored=mirroring.why
+    )
 
 
 class _Loaded(NamedTuple):
@@ -92,6 +103,14 @@ class _Loaded(NamedTuple):
     classes: tuple[str, ...]
     parts: Mapping[str, AnyImages]
     augment: Augment
+
+
+def _mirroring(loaded: _Loaded, mirror: str, *, usual: bool) -> Mirroring:
+    if mirror != "auto":
+        return Mirroring(mirror == "on", "as asked")
+    if usual:
+        return Mirroring(loaded.augment.flip, f"as is usual for {loaded.name}")
+    return decide(loaded.classes, loaded.parts["train"])
 
 
 def _named(name: str, root: Path, download: bool, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:

@@ -41,6 +41,8 @@ def run_config(command: str, settings: Settings, data: DataSet, **more: Any) -> 
         "test": len(data.test),
         "streams": data.streams,
     }
+    if "mirror" in type(settings).model_fields:
+        seen["mirror"] = {"on": data.augment.flip, "why": data.why_mirrored}
     if seen_files := data_fingerprint(getattr(settings, "data", None)):
         seen["fingerprint"] = seen_files
     found = versions()

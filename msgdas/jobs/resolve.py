@@ -19,6 +19,7 @@ from msgdas.runs import Run
 from msgdas.spaces import SPACES, Space, find_space
 
 __all__ = [
+    "begun_mirror",
     "data_fingerprint",
     "find_data",
     "find_device",
@@ -55,7 +56,16 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
         "workers": settings.workers,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    given["mirror"] = begun_mirror(begun, settings.data) if begun else settings.mirror
     return load_data(settings.data, download=settings.download, on_bad_image=settings.on_bad_image, **given)
+
+
+def begun_mirror(path: Path, data: str) -> str:
+    """Whether the run in ``path`` mirrors images, as ``load_data`` takes it. Older versions mirrored every folder."""
+    noted = Run.open(path, lock=False).config.get("dataset", {}).get("mirror")
+    if not isinstance(noted, dict):
+        return "auto" if data in NAMES else "on"
+    return "on" if noted.get("on") else "off"
 
 
 def data_fingerprint(data: str | None) -> dict[str, Any] | None:

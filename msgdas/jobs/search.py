@@ -224,6 +224,7 @@ def _summary(
         f"super-net: {extent.channels} channels, {cells}, {parameters:,} parameters",
         f"images: {extent.images:,} for weights, {for_alphas}{len(data.val):,} validation, {len(data.test):,} test",
         f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes, {data.where}",
+        f"        {data.augmentation}",
         f"{extent.epochs} epochs of {extent.steps_per_epoch} steps, the first {extent.warmup} for weights alone, "
         f"on {settings.device}",
     ]

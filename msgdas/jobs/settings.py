@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 
+from msgdas.data.mirror import MIRROR
 from msgdas.data.named import NAMES
 from msgdas.errors import InputError
 from msgdas.jobs.option import Group, Settings, option, options
@@ -67,6 +68,10 @@ class DataSettings(Source):
     workers: int | None = option(
         None, "processes that read images from disk", Group.DATA, unset="one per CPU, at most 8", ge=0, le=1024
     )
+    mirror: str = option(
+        "auto", "mirror training images at random; auto: unless left and right mean something in them", Group.DATA,
+        choices=MIRROR,
+    )  # fmt: skip
     class_weights: str = option("none", "class weights in the loss", Group.DATA, choices=CLASS_WEIGHTS)
 
 

@@ -109,4 +109,5 @@ def _description(genotype: Genotype, size: dict[str, Any], data: DataSet) -> dic
         "classes": list(data.classes),
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
+        "mirror": data.augment.flip,
     }

@@ -107,6 +107,7 @@ class TrainView(_View):
         self.say(f"training {genotype}")
         self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
         self.say(f"images: {len(data.train):,} train, {len(data.val):,} validation, {len(data.test):,} test")
+        self.say(f"        {data.augmentation}")
         self.say(f"run folder: {out}")
 
     def estimate(self, seconds: float) -> None:

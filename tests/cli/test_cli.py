@@ -16,7 +16,7 @@ from PIL import Image
 import msgdas
 from msgdas.cli.main import main
 from msgdas.data import fingerprint
-from msgdas.jobs.resolve import find_data
+from msgdas.jobs.resolve import begun_mirror, find_data
 from msgdas.jobs.settings import SearchSettings
 from msgdas.methods import METHODS
 from msgdas.runs import Run, write_json
@@ -513,3 +513,23 @@ def _two_classes(folder):
             pixels = np.random.default_rng(100 * label + i).integers(0, 256, (8, 8 + label, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
+
+
+def test_a_training_and_a_resumed_run_mirror_as_the_search_did(tmp_path):
+    data = tmp_path / "data"
+    for label, name in enumerate(("cat", "dog")):
+        (data / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), 100 * label + i).save(data / name / f"{i}.png")
+    out = tmp_path / "run"
+    small = ["--channels", "2", "--batch-size", "4", "--workers", "0"]
+    assert run("search", "--data", data, "--out", out, "--epochs", "2", "--mirror", "on", *small) == 0
+    assert run("train", out, "--epochs", "1", "--cells", "1", *small) == 0
+    for config in ("config.json", "train/config.json"):
+        assert json.loads((out / config).read_text())["dataset"]["mirror"]["on"] is True
+    assert json.loads((out / "train/model.json").read_text())["mirror"] is True
+    config = json.loads((out / "config.json").read_text())
+    assert begun_mirror(out, str(data)) == "on"
+    del config["dataset"]["mirror"]  # as earlier versions wrote it, which mirrored every folder
+    (out / "config.json").write_text(json.dumps(config))
+    assert (begun_mirror(out, str(data)), begun_mirror(out, "digits")) == ("on", "auto")

@@ -80,6 +80,7 @@ def _contents(report: Report) -> list[str]:
         "sides": "{smallest_side:,} to {largest_side:,} pixels, median of the shorter {median_side:,}".format(**kinds),
         "kinds": _counts({name: kinds[name] for name in names if kinds[name]}),
         "formats": _counts(report.kinds.formats),
+        "mirror": f"{'on' if report.mirror['on'] else 'off'}: {report.mirror['why']}",
     }
     lines = [line for name, text in facts.items() for line in _wrapped(f"  {name:<9}", text)]
     return [*_wrapped("", report.folder), *lines]

@@ -19,6 +19,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from msgdas.data.check.proposal import Proposal, propose
 from msgdas.data.decode import SUFFIXES, UNREADABLE, is_grey
 from msgdas.data.folder import empty_folders, list_files, split_files
+from msgdas.data.images import ImageFiles
+from msgdas.data.mirror import SIDE, decide
 from msgdas.data.split import FRACTIONS
 from msgdas.errors import InputError
 
@@ -88,6 +90,7 @@ class Report:
         unused: image files outside the class folders.
         missing: part → classes without readable images there.
         refused: why a search would not start.
+        mirror: whether a training mirrors the images at random, ``on``, and ``why``.
         proposal: what to run; ``None`` if a search would not start.
     """
 
@@ -104,6 +107,7 @@ class Report:
     unused: tuple[str, ...]
     missing: dict[str, tuple[str, ...]]
     refused: tuple[str, ...]
+    mirror: dict[str, Any]
     proposal: Proposal | None
 
     @property
@@ -173,6 +177,8 @@ def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
             f"none of {len(entries)} image files can be read, '{entries[0].path}' for one: give JPEG or PNG files"
         )
     images, kinds = _count(seen, classes, parts), _kinds(list(seen.values()))
+    readable = [(e.path, e.label) for e in seen if e.part == "train"]
+    mirroring = decide(classes, ImageFiles.of(readable, 1, SIDE))
     refused = tuple(_refusals(images))
     train = images["train"].values()
     imbalance = max(train) / min(train) if min(train) else None
@@ -201,6 +207,7 @@ def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
         unused=unused,
         missing={part: none for part in ("val", "test") if (none := tuple(c for c in classes if not images[part][c]))},
         refused=refused,
+        mirror={"on": mirroring.on, "why": mirroring.why},
         proposal=None if refused else proposal,
     )
 
