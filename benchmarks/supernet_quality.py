@@ -41,6 +41,7 @@ from msgdas.compare.tables import Table, read_table
 from msgdas.data import DataSet
 from msgdas.errors import InputError
 from msgdas.fast import layout, speed_up, use_native
+from msgdas.jobs.resolve import input_size
 from msgdas.methods import msgdas
 from msgdas.ops.statistics import quiet
 from msgdas.runs import write_atomic
@@ -112,7 +113,7 @@ def method_of(kind: str, k: int) -> Method:
 def measure(kind: str, seed: int, data: DataSet, table: Table, args: argparse.Namespace) -> dict[str, Any]:
     """Train one super-net, and compare what it says of cells with what the table says."""
     torch.manual_seed(seed)
-    net = nasbench201.supernet(channels=args.channels, cells=args.cells, classes=data.num_classes)
+    net = nasbench201.supernet(channels=args.channels, cells=args.cells, **input_size(data))
     speed_up(net)
     search = (Mutual if kind == "mutual" else Search)(
         net, method_of(kind, args.k), execution=Execution(memory_format=layout("cpu")), seed=seed
@@ -214,7 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = load_data(args.data, image_size=args.image_size)
         for seed in parse_seeds(args.seeds):
             for kind in args.kinds.split(","):
-                rows = list(csv.DictReader(args.out.open(encoding="utf-8"))) if args.out.exists() else []
+                rows = (
+                    list(csv.DictReader(args.out.read_text(encoding="utf-8").splitlines())) if args.out.exists() else []
+                )
                 asked = {"kind": kind, "k": str(args.k), "cells": str(args.cells), "seed": str(seed)}
                 if not any(asked.items() <= row.items() for row in rows):
                     rows.append(measure(kind, seed, data, table, args))

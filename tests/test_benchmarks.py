@@ -91,6 +91,31 @@ def test_supernet_has_a_row_for_everything_that_its_pass_may_recompute(
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
+def test_supernet_quality_measures_each_kind_once(tmp_path, monkeypatch):
+    script, out, table = load("supernet_quality", monkeypatch), tmp_path / "quality.csv", tmp_path / "table.csv"
+    monkeypatch.setattr(script, "RANDOM", 6)
+    monkeypatch.setattr(script, "BEST", 4)
+    monkeypatch.setattr(script, "use_native", lambda wanted: None)
+    cells = [
+        f"|{a}~0|+|{b}~0|none~1|+|none~0|none~1|{a}~2|" for a in script.nasbench201.OPERATIONS for b in ("none", a)
+    ]
+    rows = [f"{cell},{50 + i}" for i, cell in enumerate(dict.fromkeys(cells))]
+    table.write_text("\n".join(["genotype,accuracy", *rows]))
+    tiny = ["--data", "digits", "--image-size", "8", "--images", "128", "--channels", "2", "--epochs", "3"]
+    asked = [str(table), *tiny, "--seeds", "0", "--kinds", ",".join(script.KINDS), "--out", str(out)]
+    threads = script.torch.get_num_threads()
+    assert script.main(asked) == 0
+    first = out.read_text(encoding="utf-8")
+    assert script.main(asked) == 0
+    script.torch.set_num_threads(threads)
+    assert out.read_text(encoding="utf-8") == first
+    found = list(csv.DictReader(first.splitlines()))
+    assert [row["kind"] for row in found] == list(script.KINDS)
+    by_kind = {row["kind"]: row for row in found}
+    assert len({by_kind[kind]["random_accuracy"] for kind in ("plain", "sum", "guided", "trained", "longer")}) == 5
+    assert all(-1 <= float(row["random_tau_loss"]) <= 1 for row in found)
+
+
 @pytest.mark.parametrize(("seeds", "line"), [("3-6", "gdas     88"), ("3-12", "in 8 of 8")])
 def test_judged_looks_the_committed_cells_up(seeds, line, tmp_path, monkeypatch, capsys):
     """The table holds what the results say of their cells, so their means must come out again."""
