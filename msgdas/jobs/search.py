@@ -114,7 +114,7 @@ class _Extent:
     def of(cls, settings: SearchSettings, data: DataSet, space: Space) -> _Extent:
         images = settings.images or len(data.train) // 2
         epochs = settings.epochs or max(20, math.ceil(SHORTEST / max(1, images // settings.batch_size)))
-        warmup = round(0.6 * epochs) if settings.warmup is None else settings.warmup
+        warmup = min(round(0.6 * epochs), epochs - 1) if settings.warmup is None else settings.warmup
         if warmup >= epochs:
             raise InputError(f"--warmup {warmup} of --epochs {epochs}: leave at least one epoch to search in")
         return cls(

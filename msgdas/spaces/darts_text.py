@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any, NamedTuple
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Cell, Genotype
 from msgdas.ops.named import OPERATIONS
 
@@ -20,7 +20,8 @@ def to_string(genotype: Genotype) -> str:
     """The text that the official DARTS code prints and reads.
 
     Raises:
-        InputError: the genotype is not of the DARTS space, or some node does not have exactly two inputs.
+        InputError: the genotype is not of the DARTS space, some node does not have exactly two inputs, or a cell
+            concatenates one of its inputs.
     """
     parts = []
     for kind in ("normal", "reduce"):
@@ -30,6 +31,10 @@ def to_string(genotype: Genotype) -> str:
                 raise InputError(
                     f"state {state} of the {kind} cell is {list(node)}: darts needs two of {', '.join(OPERATIONS)}"
                 )
+        if min(cell.concat) < 2:
+            raise InputError(
+                f"the {kind} cell concatenates {list(cell.concat)}: darts needs states from 2 to {1 + len(cell.nodes)}"
+            )
         parts += [f"{kind}={[edge for node in cell.nodes for edge in node]}", f"{kind}_concat={list(cell.concat)}"]
     return f"Genotype({', '.join(parts)})"
 
@@ -48,13 +53,16 @@ def from_string(text: str, space: str = "darts") -> Genotype:
         return from_string(PUBLISHED[name].text, space)
     if not name.startswith("Genotype("):
         names = f"{', '.join(PUBLISHED)} or " if space == "darts" else ""
-        raise InputError(f"{space} genotype {text!r} is not known: use {names}{FORM}")
+        raise InputError(f"{space} genotype {shown(text)} is not known: use {names}{FORM}")
     try:
         fields = {kind: _literal(node) for kind, node in _keywords(name)}
-        cells = {kind: Cell(_nodes(fields[kind]), tuple(fields[f"{kind}_concat"])) for kind in ("normal", "reduce")}
-    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        cells = {
+            kind: Cell(_nodes(fields[kind]), tuple(map(_state, fields[f"{kind}_concat"])))
+            for kind in ("normal", "reduce")
+        }
+    except (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         reason = f" ({error})" if isinstance(error, InputError) else ""
-        raise InputError(f"{text!r} is not a genotype of space {space}{reason}: expected {FORM}") from None
+        raise InputError(f"{shown(text)} is not a genotype of space {space}{reason}: expected {FORM}") from None
     genotype = Genotype(space, cells=cells)
     to_string(genotype)
     return genotype
@@ -77,10 +85,16 @@ def _nodes(edges: list[Any]) -> tuple[tuple[tuple[str, int], ...], ...]:
     """Two edges per node, whether the text groups them or not."""
     if edges and not isinstance(edges[0][0], str):
         edges = [edge for node in edges for edge in node]
-    pairs = [(str(label), int(source)) for label, source in edges]
+    pairs = [(str(label), _state(source)) for label, source in edges]
     if len(pairs) % 2:
         raise InputError(f"{len(pairs)} edges, but every node takes two")
     return tuple(zip(pairs[::2], pairs[1::2]))
+
+
+def _state(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not the number of a state")
+    return value
 
 
 class Published(NamedTuple):

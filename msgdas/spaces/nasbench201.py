@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from msgdas.choice import MixedOp, Term, combine
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, Zero, relu_conv_bn
 from msgdas.ops.conv import conv
@@ -240,7 +240,7 @@ def from_string(text: str) -> Genotype:
         InputError: the text does not have that form.
     """
     nodes = text.strip().split("+")
-    found = [re.findall(r"([^|~]+)~(\d+)\|", node) for node in nodes]
+    found = [re.findall(r"\|([^|~]+)~(\d+)(?=\|)", node) for node in nodes]
     choices = {f"cell/{s}-{t}": op for t, node in enumerate(found, 1) for op, s in node}
     genotype = Genotype("nasbench201", choices)
     try:
@@ -249,7 +249,7 @@ def from_string(text: str) -> Genotype:
     except InputError:
         pass
     raise InputError(
-        f"{text!r} is not a NAS-Bench-201 string: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of "
+        f"{shown(text)} is not a NAS-Bench-201 string: expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of "
         f"{', '.join(OPERATIONS)}"
     )
 

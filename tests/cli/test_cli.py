@@ -515,6 +515,13 @@ def _two_classes(folder):
     return folder
 
 
+def test_a_search_of_one_epoch_needs_no_other_option(tmp_path):
+    size = ["--images", "64", "--batch-size", "32", "--channels", "2"]
+    assert run("search", "--data", "digits", "--epochs", "1", *size, "--out", tmp_path / "run") == 0
+    (record,) = Run.open(tmp_path / "run", lock=False).metrics()
+    assert record["phase"] == "search"
+
+
 def test_a_training_and_a_resumed_run_mirror_as_the_search_did(tmp_path):
     data = tmp_path / "data"
     for label, name in enumerate(("cat", "dog")):

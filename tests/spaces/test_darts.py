@@ -100,12 +100,19 @@ def test_other_ways_to_write_it_are_read(text):
         (V2.replace(", ('dil_conv_3x3', 2)]", "]"), "every node takes two"),
         (V2.replace("dil_conv_3x3", "dil_conv_9x9"), "darts needs two of none"),
         (V2.replace("reduce=", "other="), "not a genotype of space darts"),
+        ("Genotype(normal=[()],normal_concat=[2],reduce=[],reduce_concat=[])", "not a genotype of space darts"),
+        (V2.replace("('skip_connect', 0)", "('skip_connect', 1e999)"), "not a genotype of space darts"),
+        (V2.replace("('skip_connect', 0)", "('skip_connect', 0.5)"), "not a genotype of space darts"),
+        (V2.replace("[2, 3, 4, 5]", "[2.0, 3, 4, 5]"), "not a genotype of space darts"),
+        (V2.replace("[2, 3, 4, 5]", "[1, 3, 4, 5]"), "concatenates .* from 2 to 5"),
+        ("Genotype(" + 20_000 * "(", r"… \(20,009 characters\)"),
     ],
 )
 def test_a_wrong_text_is_one_line(text, why):
     with pytest.raises(InputError, match=why) as error:
         from_string(text)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_costs_are_those_of_the_table():
 
 
 # images of any size
+
+
+def test_a_long_text_takes_linear_time_and_a_short_line():
+    began = time.process_time()
+    for part in ("x", "|x", "~0|", "|x~0"):
+        with pytest.raises(InputError, match=r"… \(\d+,\d+ characters\) is not a NAS-Bench-201") as error:
+            from_string(f"|nor_conv_3x3~0|+|{200_000 * part}")
+        assert len(str(error.value)) < 1000
+    assert time.process_time() - began < 20  # it was quadratic: 32,000 characters took 31 seconds
 
 
 @pytest.mark.parametrize(("size", "wanted"), [(4, 1), (8, 2), (16, 3), (32, 3), (48, 3), (64, 3), (224, 3), (300, 3)])
