@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from msgdas.data.images import AnyImages
+from msgdas.data.images import AnyImages, ImageFiles
 
 __all__ = ["MIRROR", "SIDE", "Mirroring", "decide"]
 
@@ -92,6 +93,8 @@ def _by_images(classes: Sequence[str], train: AnyImages) -> Mirroring:
 def _small(train: AnyImages, most: int) -> tuple[Tensor, Tensor]:
     """Up to ``most`` images of each class as small grey pictures, float64 ``(N, SIDE, SIDE)``, and their labels, in an
     order in which those of a class alternate."""
+    if isinstance(train, ImageFiles):
+        train = replace(train, channels=1, size=SIDE)  # decoded at this size, several times as fast
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(train), generator=generator)
     order = order[train.labels[order].argsort(stable=True)]
