@@ -20,7 +20,22 @@ from msgdas.errors import InputError
 __all__ = ["SUFFIXES", "UNREADABLE", "Header", "decode", "decode_all", "failures", "header", "is_grey"]
 
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".avif",
+    }
 )
 # What Pillow's decoders raise for damaged files; Warning: if warnings are errors
 UNREADABLE = (
@@ -34,6 +49,7 @@ UNREADABLE = (
     zlib.error,
     Image.DecompressionBombError,
     ValueError,
+    RuntimeError,
     Warning,
 )
 ORIENTATION = 0x0112  # Exif tag

@@ -1,12 +1,18 @@
 """Image files of every kind to square pixels."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from msgdas.data import decode
+from msgdas.data.decode import SUFFIXES
 from msgdas.errors import InputError
+
+NO_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+AVIF = pytest.param(".avif", marks=NO_AVIF)
 
 
 def gradient(height=10, width=10):
@@ -132,7 +138,7 @@ def damaged(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut", "header"])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", AVIF])
 def test_damaged_files_are_one_line(tmp_path, kind, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     path = saved(tmp_path, Image.fromarray(noise), f"a{suffix}")
@@ -144,7 +150,7 @@ def test_damaged_files_are_one_line(tmp_path, kind, suffix):
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's about metadata
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".bmp", ".tif", ".webp", AVIF])
 def test_random_damage_is_an_input_error_or_an_image(tmp_path, suffix):
     rng = np.random.default_rng(0)
     path = saved(tmp_path, Image.fromarray(gradient(24, 24)), f"a{suffix}")
@@ -161,6 +167,21 @@ def test_random_damage_is_an_input_error_or_an_image(tmp_path, suffix):
             outcomes.add("error")
     assert outcomes <= {(3, 8, 8), "error"}
     assert outcomes
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_whatever_a_decoder_raises_it_is_a_bad_image(tmp_path, suffix):
+    header = b"DDS " + struct.pack("<31I", *[124, 0x1007, 8, 8, *[0] * 14, 32, *[0] * 12])
+    (tmp_path / f"a{suffix}").write_bytes(header + bytes(300))  # for which Pillow raises NotImplementedError
+    with pytest.raises(InputError, match="cannot be read: Unknown pixel format"):
+        decode(tmp_path / f"a{suffix}", 3, 8)
+
+
+@NO_AVIF
+def test_avif_is_read(tmp_path):
+    Image.new("RGB", (20, 20), (200, 30, 30)).save(tmp_path / "a.avif")
+    assert ".avif" in SUFFIXES
+    assert decode(tmp_path / "a.avif", 3, 8).float().mean((1, 2)).tolist() == pytest.approx([200, 30, 30], abs=6)
 
 
 def test_a_missing_file():
