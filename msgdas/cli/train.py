@@ -40,8 +40,9 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
     if resume:
         out, settings = begun_settings(ctx, TrainSettings, out, "train")
     else:
-        settings = given_settings(ctx, TrainSettings, below=_data_options(source) if of_run else None)
-        if of_run and settings.data == _data_options(source).get("data"):
+        below = _data_options(source) if of_run else {}
+        settings = given_settings(ctx, TrainSettings, below=below)
+        if of_run and settings.data == below["data"]:
             refuse_other_data(Path(source), settings.data)  # or searched images might be in the test part
     if print_config:
         print_yaml(settings)

@@ -107,7 +107,7 @@ class _Loaded(NamedTuple):
 
 def _mirroring(loaded: _Loaded, mirror: str, *, usual: bool) -> Mirroring:
     if mirror != "auto":
-        return Mirroring(mirror == "on", "as asked")
+        return Mirroring(mirror == "on", "as set")
     if usual:
         return Mirroring(loaded.augment.flip, f"as is usual for {loaded.name}")
     return decide(loaded.classes, loaded.parts["train"])
