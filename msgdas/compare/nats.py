@@ -1,27 +1,37 @@
 """Read the official files of NATS-Bench (Dong et al. 2021, arXiv:2009.00437) without running their pickles.
 
-A pickle names functions to be called. The unpickler here knows four, all harmless, and refuses any other name without
-looking it up.
+A pickle is a program. The unpickler here runs only instructions that build plain data, knows four functions, all
+harmless, and refuses any other without looking it up. Its memory and time are bounded by the size of the file.
 """
 
 from __future__ import annotations
 
 import bz2
 import pickle
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+import pickletools
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 
 __all__ = ["is_nats", "read_nats_rows"]
 
-LARGEST = 64 * 2**20  # bytes after decompression; the official files have 0.3 MB
+LARGEST = 2**20  # bytes after decompression; the official files have 0.3 MB
+LONGEST_TUPLE = 16
 VALIDATION = "x-valid"  # the part whose accuracies are read
-DAMAGE = (pickle.UnpicklingError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
+DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
 
 
 def is_nats(path: Path) -> bool:
@@ -77,9 +87,12 @@ def _load(file: Path) -> dict[Any, Any]:
     unpacker = bz2.BZ2Decompressor()
     data = unpacker.decompress(file.read_bytes(), LARGEST)
     if not unpacker.eof:
-        reason = "is more than 64 MiB unpacked" if len(data) >= LARGEST else "is cut short"
+        reason = "is more than 1 MiB unpacked" if len(data) >= LARGEST else "is cut short"
         raise InputError(f"'{file}' {reason}: no NATS-Bench file of one architecture is")
-    results = _Plain(BytesIO(data), str(file)).load()
+    try:
+        results = _Plain(BytesIO(data), str(file)).load()
+    except KeyError:
+        raise InputError(f"'{file}' is damaged: it has instructions or references of no official file") from None
     if not isinstance(results, dict):
         raise InputError(f"'{file}' holds no NATS-Bench results, but {type(results).__name__}")
     return results
@@ -95,16 +108,53 @@ class _Inert:
         pass
 
 
+def _empty_dict() -> dict[Any, Any]:
+    return {}
+
+
 ALLOWED = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _empty_dict,
     ("numpy", "dtype"): _Inert,
     ("numpy.core.multiarray", "scalar"): _Inert,
     ("numpy._core.multiarray", "scalar"): _Inert,
 }
 
 
-class _Plain(pickle.Unpickler):
-    """An unpickler that finds only `ALLOWED` names."""
+INSTRUCTIONS = {
+    "PROTO", "FRAME", "STOP", "MARK", "MEMOIZE", "BINGET", "LONG_BINGET",
+    "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT",
+    "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES",
+    "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS",
+    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE",
+    "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
+}  # fmt: skip
+"""What official files consist of (protocol 4), and a few of the same kind."""
+
+
+def _dispatch() -> dict[int, Callable[[Any], None]]:
+    """`INSTRUCTIONS` by their codes."""
+    names = {ord(op.code): op.name for op in pickletools.opcodes}
+    known = {code: load for code, load in pickle._Unpickler.dispatch.items() if names[code] in INSTRUCTIONS}
+    return {code: _flat(load) if names[code].startswith("TUPLE") else load for code, load in known.items()}
+
+
+def _flat(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def load_flat(unpickler: Any) -> None:
+        load(unpickler)
+        made = unpickler.stack[-1]
+        if len(made) > LONGEST_TUPLE or any(isinstance(item, tuple) for item in made):
+            raise pickle.UnpicklingError("a tuple that is nested or long")
+
+    return load_flat
+
+
+class _Plain(pickle._Unpickler):
+    """Python's own unpickler in Python, with `INSTRUCTIONS` only.
+
+    The one in C takes memory by numbers in the file. Tuples are flat and short, since each use as a key hashes all.
+    """
+
+    dispatch = _dispatch()
 
     def __init__(self, data: BytesIO, name: str) -> None:
         super().__init__(data)
@@ -112,5 +162,7 @@ class _Plain(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise InputError(f"'{self._name}' wants '{module}.{name}', which is not run: give an official file")
+            raise InputError(
+                f"'{self._name}' wants {shown(f'{module}.{name}')}, which is not run: give an official file"
+            )
         return ALLOWED[module, name]

@@ -3,6 +3,7 @@
 import bz2
 import pickle
 import pickletools
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -102,12 +103,42 @@ def test_the_malicious_pickle_would_have_run(tmp_path, monkeypatch):
 def test_a_bomb_and_a_torn_file(tmp_path, monkeypatch):
     bomb = tmp_path / "1.pbz2"
     bomb.write_bytes(bz2.compress(bytes(nats.LARGEST + 1)))
-    with pytest.raises(InputError, match="more than 64 MiB"):
+    with pytest.raises(InputError, match="more than 1 MiB"):
         read_nats(bomb)
     whole = write(tmp_path / "2.pbz2").read_bytes()
     bomb.write_bytes(whole[:-10])
     with pytest.raises(InputError, match="cut short"):
         read_nats(bomb)
+
+
+def nested_keys():
+    """69 bytes whose hash takes 2^30 steps: a tuple of itself twice, thirty times, as a key."""
+    return b"\x80\x04}K\x01" + b"2\x86" * 30 + b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        nested_keys(),
+        b"\x80\x04}" + b"K\x01\x94" + b"h\x00h\x00\x86\x94" + b"h\x01h\x01\x86" + b"K\x01s.",  # nested by memo
+        b"\x80\x04}(" + b"K\x01" * 1000 + b"tK\x01s.",  # a long key, which costs as much at each use
+        b"\x80\x04}" + b"r\xff\xff\xff\x7f.",  # a memo of 2^31 places
+        b"\x80\x04ccollections\nOrderedDict\n(]\x85R.",  # copies of what is there
+        b"\x80\x04\x8a\xff" + b"\xff" * 255 + b".",  # integers without bounds
+        b"\x80\x04" + b"(" * 100_000 + b".",
+    ],
+)
+def test_memory_and_time_are_bounded_by_the_size_of_the_file(content, tmp_path):
+    path = write(tmp_path / "1.pbz2", content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as error:
+            read_nats(path)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    assert len(str(error.value)) < 1000
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_not_there(tmp_path):
