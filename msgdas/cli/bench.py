@@ -19,6 +19,7 @@ from msgdas.cli.search import search_settings
 from msgdas.compare.command import compare, find_reference, make_tasks
 from msgdas.compare.specs import Spec, parse_methods, parse_seeds
 from msgdas.compare.tables import read_table
+from msgdas.data.form import parse_size
 from msgdas.errors import InputError
 from msgdas.fast import use_native
 from msgdas.jobs.option import Group, dashed, options
@@ -72,11 +73,14 @@ def speed(
     size = find_space(given.space).search_size
     if given.batch_size < 2:
         raise InputError(f"--batch-size {given.batch_size}: use 2 or more")
+    height, width = parse_size(given.image_size or 32)
+    if height != width:
+        raise InputError(f"--image-size {given.image_size}: steps are measured on squares; give one side")
     setting = Setting(
         given.space,
         channels=given.channels or size["channels"],
         cells=given.cells or size["cells"],
-        image_size=given.image_size or 32,
+        image_size=height,
         batch_size=given.batch_size,
         device=find_device(given.device),
         threads=given.threads or torch.get_num_threads(),

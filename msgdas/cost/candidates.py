@@ -16,7 +16,7 @@ from msgdas.supernet import choices, select
 __all__ = ["candidate_macs"]
 
 
-def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int = 32) -> dict[str, Tensor]:
+def candidate_macs(net: nn.Module, in_channels: int = 3, image_size: int | tuple[int, int] = 32) -> dict[str, Tensor]:
     """Multiply-adds of every candidate of every searched choice, for one image.
 
     Choices that share a name are summed. A searched choice inside a candidate counts for itself, not for the candidate.

@@ -24,10 +24,11 @@ class Cost(NamedTuple):
     macs: int
 
 
-def count(network: nn.Module, in_channels: int = 3, image_size: int = 32) -> Cost:
+def count(network: nn.Module, in_channels: int = 3, image_size: int | tuple[int, int] = 32) -> Cost:
     """Cost of a network without undecided choices.
 
-    Multiply-adds are half the FLOPs of ``torch.utils.flop_counter``. Published figures are often counted differently.
+    ``image_size`` is the side of a square, or height and width. Multiply-adds are half the FLOPs of
+    ``torch.utils.flop_counter``. Published figures are often counted differently.
 
     Example:
         >>> count(nn.Conv2d(3, 8, 3, padding=1, bias=False), image_size=32)
@@ -37,7 +38,7 @@ def count(network: nn.Module, in_channels: int = 3, image_size: int = 32) -> Cos
     return Cost(sum(p.numel() for p in network.parameters()), flops.get("Global", 0) // 2)
 
 
-def count_flops(network: nn.Module, in_channels: int, image_size: int) -> dict[str, int]:
+def count_flops(network: nn.Module, in_channels: int, image_size: int | tuple[int, int]) -> dict[str, int]:
     """FLOPs (two per multiply-add) of one image in evaluation mode, by ``torch.utils.flop_counter``.
 
     Returns:
@@ -47,7 +48,8 @@ def count_flops(network: nn.Module, in_channels: int, image_size: int) -> dict[s
     from torch.utils.flop_counter import FlopCounterMode  # lazy: it imports Triton
 
     like = next(network.parameters())
-    x = torch.zeros(1, in_channels, image_size, image_size, dtype=like.dtype, device=like.device)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    x = torch.zeros(1, in_channels, height, width, dtype=like.dtype, device=like.device)
     was_training = network.training
     with torch.no_grad(), quiet(network), FlopCounterMode(display=False) as counter:
         network.eval()(x)

@@ -1,4 +1,4 @@
-"""Decode image files of any kind to square pixels."""
+"""Decode image files of any kind to pixels of one form."""
 
 from __future__ import annotations
 
@@ -15,9 +15,23 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from msgdas.data.form import Form, Range
 from msgdas.errors import InputError
 
-__all__ = ["SUFFIXES", "UNREADABLE", "Header", "decode", "decode_all", "failures", "header", "is_grey"]
+__all__ = [
+    "RESAMPLING",
+    "SUFFIXES",
+    "UNREADABLE",
+    "Header",
+    "decode",
+    "decode_all",
+    "failures",
+    "header",
+    "is_deep",
+    "is_grey",
+    "may_be_deep",
+    "ranges",
+]
 
 SUFFIXES = frozenset(
     {
@@ -37,6 +51,7 @@ SUFFIXES = frozenset(
         ".avif",
     }
 )
+DEEP = frozenset({".png", ".tif", ".tiff", ".pgm", ".pnm"})
 # What Pillow's decoders raise for damaged files; Warning: if warnings are errors
 UNREADABLE = (
     OSError,
@@ -53,30 +68,50 @@ UNREADABLE = (
     Warning,
 )
 ORIENTATION = 0x0112  # Exif tag
+LYING = (5, 6, 7, 8)  # its values for images that lie on their side
+MOST_PIXELS = 2**26  # decoded at once: 192 MiB as RGB
 CHUNK = 64  # files per task of a thread
+RESAMPLING = Image.Resampling.BICUBIC
 
 
 class Header(NamedTuple):
-    """Facts from an image file's header. ``size``: width and height."""
+    """Facts from an image file's header.
+
+    Attributes:
+        size: width and height of the upright image.
+        deep: whether it has more than 8 bits.
+    """
 
     size: tuple[int, int]
     grey: bool
+    deep: bool
 
 
-def decode(image: Image.Image | str | Path, channels: int, size: int) -> Tensor:
-    """Decode one image to uint8 ``(channels, size, size)``: scale its shorter side to ``size``, crop the centre.
+def decode(image: Image.Image | str | Path, form: Form) -> Tensor:
+    """Decode one image to uint8 ``(channels, height, width)``.
 
-    Images are rotated by their Exif tag, transparency becomes white, and 16 bits are reduced to 8.
+    Images are rotated by their Exif tag and then resized, transparency becomes white, and more than 8 bits are reduced
+    to 8.
 
     Raises:
         InputError: the file is not a readable image.
     """
-    return torch.from_numpy(np.array(_decode(image, channels, size), order="C"))
+    return torch.from_numpy(np.array(_decode(image, form), order="C"))
 
 
 def is_grey(image: Image.Image) -> bool:
     """Whether the image's mode has no colour."""
-    return image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+    return image.mode in ("1", "L", "LA", "La") or is_deep(image)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the image has more than 8 bits: integers or floats."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def may_be_deep(path: Path) -> bool:
+    """Whether files of this name may have more than 8 bits, to judge without opening it."""
+    return path.suffix.lower() in DEEP
 
 
 def header(path: str | Path) -> Header:
@@ -87,13 +122,41 @@ def header(path: str | Path) -> Header:
     """
     try:
         with Image.open(path) as image:
-            return Header(image.size, is_grey(image))
+            width, height = image.size
+            # Pillow would decode a whole PNG to look for the tag behind its pixels
+            lying = image.format != "PNG" and image.getexif().get(ORIENTATION) in LYING
+            return Header((height, width) if lying else (width, height), is_grey(image), is_deep(image))
     except UNREADABLE as error:
         raise _unreadable(path, error) from None
 
 
-def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor, *, stop: bool = False) -> dict[int, str]:
-    """Decode files into the rows of ``into``, uint8 ``(N, channels, size, size)``.
+def ranges(paths: Sequence[Path]) -> tuple[Range | None, Range | None]:
+    """The values of all images with more than 8 bits, of integers and of floats: from their minimum, but at most 0, to
+    their maximum. ``None`` where there are none, or no values above 0."""
+    found: dict[str, list[Range]] = {"I": [], "F": []}
+
+    def work(i: int) -> None:
+        try:
+            with Image.open(paths[i]) as image:
+                if is_deep(image):
+                    _refuse_large(image)
+                    values = np.asarray(image)
+                    values = values[np.isfinite(values)]
+                    if values.size:
+                        found[image.mode[0]].append((float(values.min()), float(values.max())))
+        except UNREADABLE as error:
+            raise _unreadable(paths[i], error) from None
+
+    failures(work, len(paths))
+    integers, floats = (
+        (min(0.0, *(low for low, _ in seen)), max(high for _, high in seen)) if seen else (0.0, 0.0)
+        for seen in found.values()
+    )
+    return integers if integers[1] > 0 else None, floats if floats[1] > 0 else None
+
+
+def decode_all(paths: Sequence[Path], form: Form, into: Tensor, *, stop: bool = False) -> dict[int, str]:
+    """Decode files into the rows of ``into``, uint8 ``(N, channels, height, width)``.
 
     Returns:
         Failures, as `failures` returns them. Their rows are undefined.
@@ -101,7 +164,7 @@ def decode_all(paths: Sequence[Path], channels: int, size: int, into: Tensor, *,
     rows = into.numpy()
 
     def work(i: int) -> None:
-        rows[i] = _decode(paths[i], channels, size)
+        rows[i] = _decode(paths[i], form)
 
     return failures(work, len(paths), stop=stop)
 
@@ -133,49 +196,66 @@ def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -
         return {i: why for failed in pool.map(some, range(0, count, CHUNK)) for i, why in failed.items()}
 
 
-def _decode(image: Image.Image | str | Path, channels: int, size: int) -> npt.NDArray[np.uint8]:
+def _decode(image: Image.Image | str | Path, form: Form) -> npt.NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        return _square(image, channels, size)
+        return _formed(image, form)
+    twice = 2 * max(form.height, form.width)
     try:
         with Image.open(image) as opened:
-            opened.draft(None, (2 * size, 2 * size))  # decode a large JPEG at ½, ¼ or ⅛ if that is still twice the size
-            return _square(opened, channels, size)
+            opened.draft(None, (twice, twice))  # decode a large JPEG at ½, ¼ or ⅛ if that is still twice the size
+            _refuse_large(opened)
+            return _formed(opened, form)
     except UNREADABLE as error:
         raise _unreadable(image, error) from None
 
 
-def _unreadable(path: str | Path, error: Exception) -> InputError:
+def _refuse_large(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width * height / 1e6:,.1f} megapixels; at most {MOST_PIXELS / 1e6:,.1f} are decoded")
+
+
+def _unreadable(path: str | Path, error: BaseException) -> InputError:
     reason = (str(error) or type(error).__name__).partition("\n")[0]
     return InputError(f"image {str(path)!r} cannot be read: {reason}")
 
 
-def _square(image: Image.Image, channels: int, size: int) -> npt.NDArray[np.uint8]:
-    """Crop and scale to ``(channels, size, size)``."""
+def _formed(image: Image.Image, form: Form) -> npt.NDArray[np.uint8]:
+    """Make it upright, then of the form's kind, then of its size."""
     if image.getexif().get(ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    image, mode = _plain(image), "L" if channels == 1 else "RGB"
+    image, mode = _plain(image, form), "L" if form.channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    size = form.width, form.height
+    if image.size != size:
+        if form.resize == "crop":
+            image = ImageOps.fit(image, size, RESAMPLING)
+        elif form.resize == "pad":
+            image = ImageOps.pad(image, size, RESAMPLING)
+        else:
+            image = image.resize(size, RESAMPLING)
     array = np.asarray(image)
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+    return array[None] if form.channels == 1 else array.transpose(2, 0, 1)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, form: Form) -> Image.Image:
     """Remove transparency, and reduce more than 8 bits to 8."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        array = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        return Image.fromarray((array * _to_bytes(image.mode, array)).round().clip(0, 255).astype(np.uint8))
+    if is_deep(image):
+        array = np.asarray(image, dtype=np.float64)
+        known = form.floats if image.mode == "F" else form.integers
+        low, high = known or _usual_range(image.mode, array)
+        array = np.nan_to_num((array - low) * (255 / (high - low)))
+        return Image.fromarray(array.round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
 
 
-def _to_bytes(mode: str, array: npt.NDArray[np.float64]) -> float:
-    """Factor to 0 … 255. The mode tells 16 bits; else the largest value tells 16 bits, 8 bits or floats in 0 … 1."""
-    largest = array.max(initial=0)
+def _usual_range(mode: str, array: npt.NDArray[np.float64]) -> Range:
+    """The mode tells 16 bits; else the largest value tells 16 bits, 8 bits or floats in 0 … 1."""
+    largest = np.nan_to_num(array).max(initial=0)
     if mode.startswith("I;16") or largest > 255:
-        return 1 / 257
-    return 255.0 if mode == "F" and largest <= 1 else 1.0
+        return 0, 65_535
+    return (0, 1) if mode == "F" and largest <= 1 else (0, 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from msgdas.data.augment import Augment
 from msgdas.data.decode import decode_all
+from msgdas.data.form import Form
 from msgdas.data.split import split
 from msgdas.errors import InputError
 
@@ -36,13 +38,23 @@ class Images:
 
     @property
     def channels(self) -> int:
-        """1 for grey images, else 3."""
+        """1 for grey images, 3 for colour; arrays have any number."""
         return self.pixels.shape[1]
 
     @property
-    def size(self) -> int:
-        """Side of the square images in pixels."""
+    def height(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[-2]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
         return self.pixels.shape[-1]
+
+    @property
+    def size(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.height, self.width)
 
     def take(self, index: Tensor) -> Images:
         """The images at ``index``, in that order, in channels_last, from which `gather` is fastest."""
@@ -65,7 +77,7 @@ class ImageFiles:
     Attributes:
         paths: ``(N,)`` file names as bytes, in one array, which worker processes share without copying.
         labels: int64 ``(N,)``.
-        channels, size: of the decoded images.
+        form: of the decoded images.
         workers: processes that decode batches; 0: the process itself.
         stop: whether an unreadable file is an error.
         reported: failures already warned of, shared with the parts taken from this one.
@@ -73,36 +85,55 @@ class ImageFiles:
 
     paths: npt.NDArray[np.bytes_]
     labels: Tensor
-    channels: int
-    size: int
+    form: Form
     workers: int = 0
     stop: bool = False
     reported: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, files: Sequence[tuple[Path, int]], channels: int, size: int, **kw: Any) -> ImageFiles:
+    def of(cls, files: Sequence[tuple[Path, int]], form: Form, **kw: Any) -> ImageFiles:
         """Make it from pairs of path and label."""
         paths = np.array([os.fsencode(path) for path, _ in files], dtype=np.bytes_)
-        return cls(paths, torch.tensor([label for _, label in files], dtype=torch.int64), channels, size, **kw)
+        return cls(paths, torch.tensor([label for _, label in files], dtype=torch.int64), form, **kw)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def channels(self) -> int:
+        """1 for grey images, else 3."""
+        return self.form.channels
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.form.height
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.form.width
+
+    @property
+    def size(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.height, self.width)
+
     def take(self, index: Tensor) -> ImageFiles:
         """The images at ``index``, in that order."""
         paths, labels = self.paths[index.numpy()], self.labels[index]
-        return ImageFiles(paths, labels, self.channels, self.size, self.workers, self.stop, self.reported)
+        return ImageFiles(paths, labels, self.form, self.workers, self.stop, self.reported)
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor, list[str]]:
         """Decode the images at ``index``.
 
         Returns:
-            Of the readable files, in order: uint8 pixels ``(B, C, S, S)`` and labels ``(B,)``. Of the others, one line
+            Of the readable files, in order: uint8 pixels ``(B, C, H, W)`` and labels ``(B,)``. Of the others, one line
             each, for `report`.
         """
         paths, labels = [Path(os.fsdecode(path)) for path in self.paths[index.numpy()]], self.labels[index]
-        pixels = torch.empty(len(paths), self.channels, self.size, self.size, dtype=torch.uint8)
-        bad = decode_all(paths, self.channels, self.size, pixels)
+        pixels = torch.empty(len(paths), self.channels, self.height, self.width, dtype=torch.uint8)
+        bad = decode_all(paths, self.form, pixels)
         if bad:
             keep = [i for i in range(len(paths)) if i not in bad]
             pixels, labels = pixels[keep], labels[keep]
@@ -126,6 +157,7 @@ class ImageFiles:
         return self
 
 
+RESIZED = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
 AnyImages = Images | ImageFiles
 
 
@@ -137,6 +169,8 @@ class DataSet:
         mean, std: float32 ``(C,)``, per channel, of the training part in [0, 1].
         augment: augmentation in training.
         why_mirrored: why images are mirrored or not.
+        form: what images were made into; ``None``: squares of the training part's size.
+        why_resized: why so, where they had other aspect ratios.
     """
 
     name: str
@@ -148,6 +182,8 @@ class DataSet:
     std: Tensor
     augment: Augment
     why_mirrored: str = ""
+    form: Form | None = None
+    why_resized: str = ""
 
     @property
     def channels(self) -> int:
@@ -156,8 +192,13 @@ class DataSet:
 
     @property
     def image_size(self) -> int:
-        """Side of the square images in pixels."""
+        """The images' shorter side in pixels."""
         return self.train.size
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self.train.height, self.train.width
 
     @property
     def num_classes(self) -> int:
@@ -173,12 +214,23 @@ class DataSet:
     def where(self) -> str:
         """Where the images are, such as ``"in memory (12.0 MiB)"``."""
         count = len(self.train) + len(self.val) + len(self.test)
-        size = humanize.naturalsize(count * self.channels * self.image_size**2, binary=True)
+        size = humanize.naturalsize(count * self.channels * math.prod(self.image_shape), binary=True)
         if not self.streams:
             return f"in memory ({size})"
         workers = self.train.workers
         reader = f"{workers} worker{'s' if workers > 1 else ''}" if workers else "this process"
         return f"read from disk by {reader} ({size} would not fit in memory)"
+
+    @property
+    def resizing(self) -> str:
+        """How images were resized and their values scaled, in words; empty if nothing was lost or changed in shape."""
+        said = []
+        if self.form and self.why_resized:
+            said.append(f"{RESIZED[self.form.resize]}: {self.why_resized}")
+        if self.form:
+            known = {"integers": self.form.integers, "numbers": self.form.floats}
+            said += [f"{kind} {r[0]:,g} to {r[1]:,g} scaled to 8 bits" for kind, r in known.items() if r]
+        return "; ".join(said)
 
     @property
     def augmentation(self) -> str:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from msgdas.data.ahead import available_cpus
 from msgdas.data.augment import Augment
 from msgdas.data.folder import Files, empty_folders, list_files, split_files
+from msgdas.data.form import RESIZE, Form, parse_size
 from msgdas.data.images import AnyImages, DataSet, Images
 from msgdas.data.mirror import MIRROR, Mirroring, decide
 from msgdas.data.named import IMAGENET, NAMED, NAMES, default_folder, read_imagenet, read_named
@@ -29,7 +30,7 @@ from msgdas.errors import InputError
 __all__ = ["load_data"]
 
 BAD_IMAGE = ("skip", "stop")
-IMAGENET_SIZE = 224  # pixels
+IMAGENET_SIZE = (224, 224)  # pixels
 MOST_WORKERS = 8  # by default
 LISTED = 3  # classes or folders named in a warning
 
@@ -39,7 +40,8 @@ def load_data(
     *,
     data_dir: str | Path | None = None,
     download: bool = False,
-    image_size: int | None = None,
+    image_size: int | str | None = None,
+    resize: str = "auto",
     val_fraction: float = FRACTIONS["val"],
     test_fraction: float = FRACTIONS["test"],
     split_seed: int = 0,
@@ -47,6 +49,7 @@ def load_data(
     max_memory: int | None = None,
     workers: int | None = None,
     mirror: str = "auto",
+    form: Form | None = None,
 ) -> DataSet:
     """Load a data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
@@ -58,8 +61,10 @@ def load_data(
         data_dir: where the official files are, torchvision's ``root``; default: the environment variable
             ``MSGDAS_DATA``, else the user's cache folder (``~/.cache/msgdas`` on Linux).
         download: fetch missing official files (not imagenet's).
-        image_size: side in pixels; default: that of the images if they are square, equal and at most 96, else 64;
-            224 for imagenet.
+        image_size: side in pixels, or ``"32x200"``: height and width; default: that of the images if all are of one
+            size with at most 96² pixels, else 64; 224 for imagenet.
+        resize: how images of other aspect ratios are brought to that size: ``"crop"`` their centre, ``"pad"`` them with
+            black, ``"stretch"`` them; ``"auto"``: as `msgdas.data.form.fitted` says.
         test_fraction, val_fraction: fraction of train for a missing test part, and of the rest for a missing val part.
         split_seed: seed of those splits, 0 or more. It belongs to the data, not to a run: runs share their test part.
         on_bad_image: ``"skip"`` unreadable files with a warning, or ``"stop"`` at the first.
@@ -67,19 +72,27 @@ def load_data(
         workers: processes that read images not held in memory, 0 for none; default: one per CPU, up to 8.
         mirror: ``"on"`` or ``"off"``: whether trainings mirror images at random; ``"auto"``: as is usual for a named
             set, and for a folder what `msgdas.data.mirror.decide` says.
+        form: what images of a folder are made into, as another `DataSet` has it; overrides ``image_size``, ``resize``.
 
     Raises:
         InputError: one line that says what is wrong with an argument, the name, the folder or its images.
     """
-    _refuse_arguments(image_size, split_seed, on_bad_image, max_memory, workers)
-    if mirror not in MIRROR:
-        raise InputError(f"mirror={mirror!r}: use {', '.join(MIRROR)}")
+    _refuse_arguments(split_seed, max_memory, workers)
+    for name, value, known in (
+        ("on_bad_image", on_bad_image, BAD_IMAGE),
+        ("mirror", mirror, MIRROR),
+        ("resize", resize, RESIZE),
+    ):
+        if value not in known:
+            raise InputError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
     fractions = {"test": test_fraction, "val": val_fraction}
     how = Reading(
-        image_size,
+        None if image_size is None else parse_size(image_size),
+        resize,
         stop=on_bad_image == "stop",
         max_memory=memory_limit() if max_memory is None else max_memory,
         workers=min(available_cpus(), MOST_WORKERS) if workers is None else workers,
+        form=form,
     )
     root = Path(data_dir or default_folder()).expanduser()
     if spec in NAMED:
@@ -94,7 +107,15 @@ def load_data(
     mirroring = _mirroring(loaded, mirror, usual=spec in NAMES)
     augment = replace(loaded.augment, flip=mirroring.on)
     return DataSet(
-        loaded.name, loaded.classes, **loaded.parts, mean=mean, std=std, augment=augment, why_mirrored=mirroring.why
+        loaded.name,
+        loaded.classes,
+        **loaded.parts,
+        mean=mean,
+        std=std,
+        augment=augment,
+        why_mirrored=mirroring.why,
+        form=loaded.form,
+        why_resized=loaded.why_resized,
     )
 
 
@@ -103,6 +124,8 @@ class _Loaded(NamedTuple):
     classes: tuple[str, ...]
     parts: Mapping[str, AnyImages]
     augment: Augment
+    form: Form
+    why_resized: str = ""
 
 
 def _mirroring(loaded: _Loaded, mirror: str, *, usual: bool) -> Mirroring:
@@ -119,13 +142,18 @@ def _named(name: str, root: Path, download: bool, fractions: dict[str, float], s
     index = hold_out(parts["train"].labels, classes, missing, seed)
     parts |= {part: parts["train"].take(chosen) for part, chosen in index.items()}
     resized = _resized(parts, how)
-    return _Loaded(name, classes, resized, NAMED[name].augment(resized["train"].size))
+    train = resized["train"]
+    form = Form(train.channels, train.height, train.width)
+    return _Loaded(name, classes, resized, NAMED[name].augment(train.size), form)
 
 
 def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
     classes, files = read_imagenet(root, download=download)
     files = split_files(files, classes, {"val": val_fraction}, seed)
-    how = how._replace(image_size=how.image_size or IMAGENET_SIZE, trusted=True)  # torchvision checked the archives
+    usual = "crop" if how.resize == "auto" else how.resize
+    how = how._replace(
+        image_size=how.image_size or IMAGENET_SIZE, resize=usual, trusted=True
+    )  # torchvision checked the archives
     return _of_files(IMAGENET, classes, files, how)
 
 
@@ -144,8 +172,8 @@ def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) 
 
 
 def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Loaded:
-    parts = read(files, how)
-    return _Loaded(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True))
+    parts, form, why = read(files, how)
+    return _Loaded(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True), form, why)
 
 
 def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
@@ -155,31 +183,25 @@ def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
         InputError: the result does not fit in memory.
     """
     train, count = parts["train"], sum(map(len, parts.values()))
-    size = how.image_size or train.size
-    need = count * train.channels * size**2
+    height, width = size = how.image_size or (train.height, train.width)
+    need = count * train.channels * height * width
     if need > how.max_memory:
         needed, allowed = (humanize.naturalsize(n, binary=True) for n in (need, how.max_memory))
         raise InputError(
-            f"{count} images at {size} × {size} need {needed} of memory, more than {allowed}: "
+            f"{count} images at {height} × {width} need {needed} of memory, more than {allowed}: "
             "lower image_size, or raise max_memory"
         )
     return {part: Images(_resize(images.pixels, size), images.labels) for part, images in parts.items()}
 
 
-def _resize(pixels: Tensor, size: int) -> Tensor:
-    if pixels.shape[-1] == size:
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    if pixels.shape[-2:] == size:
         return pixels
     some = torch.split(pixels, 1024)  # in pieces, since they become floats
     return torch.cat([F.interpolate(s.float(), size, mode="bilinear", antialias=True).round().byte() for s in some])
 
 
-def _refuse_arguments(
-    image_size: int | None, split_seed: int, on_bad_image: str, max_memory: int | None, workers: int | None
-) -> None:
-    if on_bad_image not in BAD_IMAGE:
-        raise InputError(f"on_bad_image={on_bad_image!r}: use {' or '.join(map(repr, BAD_IMAGE))}")
-    if image_size is not None and image_size < 4:
-        raise InputError(f"image_size={image_size}: use 4 pixels or more")
+def _refuse_arguments(split_seed: int, max_memory: int | None, workers: int | None) -> None:
     if not 0 <= split_seed < 2**32:
         raise InputError(f"split_seed={split_seed}: use 0 to 2**32 - 1")
     for name, value in (("max_memory", max_memory), ("workers", workers)):

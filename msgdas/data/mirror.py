@@ -94,7 +94,9 @@ def _small(train: AnyImages, most: int) -> tuple[Tensor, Tensor]:
     """Up to ``most`` images of each class as small grey pictures, float64 ``(N, SIDE, SIDE)``, and their labels, in an
     order in which those of a class alternate."""
     if isinstance(train, ImageFiles):
-        train = replace(train, channels=1, size=SIDE)  # decoded at this size, several times as fast
+        train = replace(
+            train, form=replace(train.form, channels=1, height=SIDE, width=SIDE)
+        )  # decoded at this size, several times as fast
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(train), generator=generator)
     order = order[train.labels[order].argsort(stable=True)]

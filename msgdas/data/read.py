@@ -12,21 +12,25 @@ import psutil
 import torch
 from torch import Tensor
 
-from msgdas.data.decode import Header, decode_all, failures, header
+from msgdas.data.decode import Header, decode_all, failures, header, may_be_deep, ranges
 from msgdas.data.folder import Files
+from msgdas.data.form import Form, fitted
 from msgdas.data.images import AnyImages, ImageFiles, Images
 from msgdas.errors import InputError
 
 __all__ = ["Reading", "memory_limit", "read"]
 
 NAMED = 3  # unreadable files named in the warning
+DEEP_SAMPLE = 5000  # images whose largest value is looked for
 
 
 class Reading(NamedTuple):
     """How files are read.
 
     Attributes:
-        image_size: side in pixels; ``None``: derived from the images.
+        image_size: height and width in pixels; ``None``: derived from the images.
+        resize: one of `RESIZE`.
+        form: what images are made into, whatever the two above say; ``None``: they say.
         stop: raise at an unreadable file, instead of leaving it out with one warning for all.
         max_memory: bytes of pixels above which images stay in their files.
         workers: processes that then decode batches.
@@ -34,12 +38,14 @@ class Reading(NamedTuple):
         sample: number of headers read to derive the image size.
     """
 
-    image_size: int | None
+    image_size: tuple[int, int] | None
+    resize: str
     stop: bool
     max_memory: int
     workers: int
     trusted: bool = False
     sample: int = 500
+    form: Form | None = None
 
 
 def memory_limit() -> int:
@@ -47,43 +53,46 @@ def memory_limit() -> int:
     return psutil.virtual_memory().available // 2
 
 
-def read(files: Mapping[str, Files], how: Reading) -> dict[str, AnyImages]:
-    """Every part, from its readable files.
+def read(files: Mapping[str, Files], how: Reading) -> tuple[dict[str, AnyImages], Form, str]:
+    """Every part, from its readable files; their form, and why they were resized so, in words.
 
     Raises:
         InputError: no file can be read, or one cannot and ``how.stop``.
     """
     every = [path for part in files.values() for path, _ in part]
-    size, channels = _size_and_channels(every, how)
+    form, why = (how.form, "as the run began") if how.form else _form(every, [path for path, _ in files["train"]], how)
     parts, failed = dict[str, AnyImages](), list[str]()
-    in_memory = len(every) * channels * size**2 <= how.max_memory
+    in_memory = len(every) * form.bytes <= how.max_memory
     for name, part in files.items():
-        if in_memory:
-            parts[name], bad = _decoded(part, channels, size, stop=how.stop)
-        else:
-            parts[name], bad = _checked(part, channels, size, how)
+        parts[name], bad = _decoded(part, form, stop=how.stop) if in_memory else _checked(part, form, how)
         failed += bad
     if failed:
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         warnings.warn(
             f"left out {len(failed)} of {len(every)} image files: {'; '.join(failed[:NAMED])}{more}", stacklevel=5
         )
-    return parts
+    return parts, form, why
 
 
-def _size_and_channels(paths: list[Path], how: Reading) -> tuple[int, int]:
-    """Image size, from a sample unless given, and channels, 1 only if every file is grey."""
-    sample, image_size = _headers(paths[:: max(1, len(paths) // how.sample)]) or _headers(paths), how.image_size
+def _form(paths: Sequence[Path], train: Sequence[Path], how: Reading) -> tuple[Form, str]:
+    """The form, and why so: from a sample, but grey only if every file is."""
+    sample = _headers(_some(paths, how.sample)) or _headers(paths)
     if not sample:
         raise InputError(
             f"none of {len(paths)} image files can be read, {str(paths[0])!r} for one: give JPEG or PNG files"
         )
-    if image_size is None:
-        width, height = sample[0].size
-        common = all(seen.size == (width, height) for seen in sample)
-        image_size = width if common and 4 <= width == height <= 96 else 64
+    (height, width), resize, why = fitted([seen.size for seen in sample], how.image_size, how.resize)
     grey = all(seen.grey for seen in sample) and all(seen.grey for seen in _headers(paths))
-    return image_size, 1 if grey else 3
+    deep = any(seen.deep for seen in sample)
+    integers, floats = (
+        ranges(_some([path for path in train if may_be_deep(path)], DEEP_SAMPLE)) if deep else (None, None)
+    )
+    return Form(1 if grey else 3, height, width, resize, integers, floats), why
+
+
+def _some(paths: Sequence[Path], count: int) -> Sequence[Path]:
+    """About ``count`` of the paths, evenly spaced."""
+    return paths[:: max(1, len(paths) // count)]
 
 
 def _headers(paths: Sequence[Path]) -> list[Header]:
@@ -95,10 +104,10 @@ def _headers(paths: Sequence[Path]) -> list[Header]:
     return headers
 
 
-def _decoded(files: Files, channels: int, size: int, *, stop: bool) -> tuple[Images, list[str]]:
+def _decoded(files: Files, form: Form, *, stop: bool) -> tuple[Images, list[str]]:
     """Images as one uint8 tensor, and the failures."""
-    pixels = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
-    bad = decode_all([path for path, _ in files], channels, size, pixels, stop=stop)
+    pixels = torch.empty(len(files), form.channels, form.height, form.width, dtype=torch.uint8)
+    bad = decode_all([path for path, _ in files], form, pixels, stop=stop)
     return _without(pixels, torch.tensor([label for _, label in files]), bad), list(bad.values())
 
 
@@ -113,8 +122,8 @@ def _without(pixels: Tensor, labels: Tensor, bad: dict[int, str]) -> Images:
     return Images(pixels[: len(keep)], labels[keep])
 
 
-def _checked(files: Files, channels: int, size: int, how: Reading) -> tuple[ImageFiles, list[str]]:
+def _checked(files: Files, form: Form, how: Reading) -> tuple[ImageFiles, list[str]]:
     """The files with a readable header, and the failures."""
     bad = {} if how.trusted else failures(lambda i: header(files[i][0]), len(files), stop=how.stop)
     good = [file for i, file in enumerate(files) if i not in bad]
-    return ImageFiles.of(good, channels, size, workers=how.workers, stop=how.stop), list(bad.values())
+    return ImageFiles.of(good, form, workers=how.workers, stop=how.stop), list(bad.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +41,8 @@ def run_config(command: str, settings: Settings, data: DataSet, **more: Any) -> 
         "test": len(data.test),
         "streams": data.streams,
     }
+    if data.form:
+        seen["form"] = asdict(data.form)
     if "mirror" in type(settings).model_fields:
         seen["mirror"] = {"on": data.augment.flip, "why": data.why_mirrored}
     if seen_files := data_fingerprint(getattr(settings, "data", None)):

@@ -158,7 +158,7 @@ def _line(model: type[Settings], error: ErrorDetails) -> str:
 
 
 def _way_out(field: FieldInfo, error: ErrorDetails) -> str:
-    if error["type"] == "choice":
+    if error["type"] in ("choice", "format"):
         return error["msg"]
     kind = _option("", field).type
     if kind not in (int, float):

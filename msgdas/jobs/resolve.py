@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from msgdas.data import DataSet, changes, fingerprint, load_data
+from msgdas.data.form import Form
 from msgdas.data.named import NAMES
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
@@ -19,6 +20,7 @@ from msgdas.runs import Run
 from msgdas.spaces import SPACES, Space, find_space
 
 __all__ = [
+    "begun_form",
     "begun_mirror",
     "data_fingerprint",
     "find_data",
@@ -52,11 +54,13 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
     given: dict[str, Any] = {
         "data_dir": settings.data_dir,
         "image_size": settings.image_size,
+        "resize": settings.resize,
         "max_memory": memory,
         "workers": settings.workers,
     }
     given = {name: value for name, value in given.items() if value is not None}
     given["mirror"] = begun_mirror(begun, settings.data) if begun else settings.mirror
+    given["form"] = begun_form(begun) if begun else None
     return load_data(settings.data, download=settings.download, on_bad_image=settings.on_bad_image, **given)
 
 
@@ -66,6 +70,15 @@ def begun_mirror(path: Path, data: str) -> str:
     if not isinstance(noted, dict):
         return "auto" if data in NAMES else "on"
     return "on" if noted.get("on") else "off"
+
+
+def begun_form(path: Path) -> Form | None:
+    """What the run in ``path`` makes images into. Older versions made every image a square, cropped."""
+    noted = Run.open(path, lock=False).config.get("dataset", {})
+    try:
+        return Form.square(noted["in_channels"], noted["image_size"]) if "form" not in noted else Form(**noted["form"])
+    except (KeyError, TypeError):
+        return None
 
 
 def data_fingerprint(data: str | None) -> dict[str, Any] | None:

@@ -166,7 +166,7 @@ def _with_cost(method: Method, settings: SearchSettings, net: nn.Module, data: D
     if method.learning == "none":
         name = settings.method
         raise InputError(f"--cost-weight is not an option of method {name}, which learns no alphas: leave it out")
-    cost = ExpectedCost(candidate_macs(net, data.channels, data.image_size), settings.cost_weight)
+    cost = ExpectedCost(candidate_macs(net, data.channels, data.image_shape), settings.cost_weight)
     return replace(method, penalties=(*method.penalties, cost))
 
 
@@ -216,14 +216,16 @@ def _summary(
     places = [same[0] for same in choices(net).values()]
     size = math.prod(math.comb(len(c.labels), c.keep) if isinstance(c, MixedInput) else len(c.labels) for c in places)
     parameters = sum(p.numel() for p in net.parameters())
-    side, cells = data.image_size, f"{extent.cells} cell{'s' if extent.cells > 1 else ''} {space.cells}"
+    height, width = data.image_shape
+    cells = f"{extent.cells} cell{'s' if extent.cells > 1 else ''} {space.cells}"
     for_alphas = f"{extent.images:,} for alphas, " if job.method.learning == "alternate" else ""
     paths = f"{size:,}" if size < 10**9 else f"{size:.1e}"
     return [
         f"{settings.method} on {data.name}: {len(places)} choices, {paths} sub-graphs in {space.name}",
         f"super-net: {extent.channels} channels, {cells}, {parameters:,} parameters",
         f"images: {extent.images:,} for weights, {for_alphas}{len(data.val):,} validation, {len(data.test):,} test",
-        f"        {data.channels} × {side} × {side} pixels, {data.num_classes} classes, {data.where}",
+        f"        {data.channels} × {height} × {width} pixels, {data.num_classes} classes, {data.where}",
+        *([f"        {data.resizing}"] if data.resizing else []),
         f"        {data.augmentation}",
         f"{extent.epochs} epochs of {extent.steps_per_epoch} steps, the first {extent.warmup} for weights alone, "
         f"on {settings.device}",
@@ -240,7 +242,7 @@ def _ranked(job: Search, data: DataSet, settings: SearchSettings) -> list[Ranked
 
 def _write_genotype(out: Path, genotype: Genotype, ranked: list[Ranked], space: Space, data: DataSet) -> None:
     size = space.network_size(data.image_size, genotype) | input_size(data)
-    cost = count(space.network(genotype, **size), data.channels, data.image_size)
+    cost = count(space.network(genotype, **size), data.channels, data.image_shape)
     found = genotype.to_dict() | {"string": str(genotype), **cost._asdict()}
     if ranked:
         found["ranked"] = [{"genotype": str(one.genotype), "accuracy": one.accuracy} for one in ranked]

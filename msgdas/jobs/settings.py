@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import inspect
 
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+
+from msgdas.data.form import RESIZE, parse_size
 from msgdas.data.mirror import MIRROR
 from msgdas.data.named import NAMES
 from msgdas.errors import InputError
@@ -49,9 +53,21 @@ class Source(Settings):
     data_dir: str | None = option(
         None, "folder with the official files of a named data set", Group.DATA, unset="~/.cache/msgdas"
     )
-    image_size: int | None = option(
-        None, "side of the images in pixels", Group.DATA, unset="the images' own up to 96, else 64", ge=1, le=65_536
+    image_size: str | None = option(
+        None, "side of the images in pixels, or HEIGHTxWIDTH", Group.DATA, unset="the images' own up to 96, else 64"
     )
+    resize: str = option(
+        "auto", "how images of other shapes are brought to that size; auto: by their aspect ratios", Group.DATA,
+        choices=RESIZE,
+    )  # fmt: skip
+
+    @field_validator("image_size")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        try:
+            return value if value is None else "x".join(map(str, dict.fromkeys(parse_size(value))))
+        except InputError as error:
+            raise PydanticCustomError("format", "{way}", {"way": str(error).partition(": ")[2]}) from None
 
 
 class DataSettings(Source):

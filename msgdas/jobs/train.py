@@ -10,6 +10,7 @@ import torch
 
 from msgdas.cost import count
 from msgdas.data import DataSet
+from msgdas.data.decode import RESAMPLING
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config, upgraded
@@ -48,7 +49,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     default = space.network_size(data.image_size, genotype)
     chosen = {name: getattr(settings, name) or default[name] for name in ("channels", "cells")}
     size: dict[str, Any] = chosen | input_size(data) | network_form(space, settings.network)
-    cost = count(space.network(genotype, **size), data.channels, data.image_size)
+    cost = count(space.network(genotype, **size), data.channels, data.image_shape)
     auxiliary = space.auxiliary and recipe.auxiliary > 0
     torch.manual_seed(settings.seed)
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
@@ -110,4 +111,6 @@ def _description(genotype: Genotype, size: dict[str, Any], data: DataSet) -> dic
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "mirror": data.augment.flip,
+        "form": asdict(data.form) if data.form else None,
+        "resampling": RESAMPLING.name.lower(),
     }

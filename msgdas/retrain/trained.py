@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from msgdas.data import decode, normalise
+from msgdas.data.form import Form
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.runs import write_atomic, write_json
@@ -36,6 +37,13 @@ class TrainedNetwork(nn.Module):
         self.network, self.description = network, description
         self.classes: tuple[str, ...] = tuple(description["classes"])
 
+    @property
+    def form(self) -> Form:
+        """What images are made into; earlier versions cropped them to squares."""
+        size = self.description["size"]
+        given = self.description.get("form")
+        return Form(**given) if given else Form.square(size["in_channels"], size["image_size"])
+
     def forward(self, pixels: Tensor) -> Tensor:
         """``(B, C, S, S)`` uint8 pixels → ``(B, classes)`` logits."""
         mean, std = (torch.tensor(self.description[name], device=pixels.device) for name in ("mean", "std"))
@@ -48,8 +56,7 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the file is not a readable image.
         """
-        size = self.description["size"]
-        pixels = decode(image, size["in_channels"], size["image_size"])[None]
+        pixels = decode(image, self.form)[None]
         device = next(self.network.parameters()).device
         probabilities = self(pixels.to(device)).softmax(-1)[0].tolist()
         pairs = zip(self.classes, probabilities, strict=True)

@@ -16,7 +16,8 @@ from PIL import Image
 import msgdas
 from msgdas.cli.main import main
 from msgdas.data import fingerprint
-from msgdas.jobs.resolve import begun_mirror, find_data
+from msgdas.data.form import Form
+from msgdas.jobs.resolve import begun_form, begun_mirror, find_data
 from msgdas.jobs.settings import SearchSettings
 from msgdas.methods import METHODS
 from msgdas.runs import Run, write_json
@@ -353,10 +354,17 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         for i in range(40):
             pixels = rng.integers(level - 40, level + 40, (13, 17, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
-    small = ["--image-size", "8", "--epochs", "2", "--channels", "4", "--batch-size", "8"]
+    small = ["--image-size", "8x12", "--epochs", "2", "--channels", "4", "--batch-size", "8"]
     assert run("search", "--data", tmp_path / "images", *small, "--out", tmp_path / "run") == 0
     assert run("train", tmp_path / "run", "--epochs", "4", "--channels", "4", "--cells", "1", "--batch-size", "8") == 0
-    assert json.loads((tmp_path / "run/train/result.json").read_text())["test_accuracy"] > 0.9
+    result = json.loads((tmp_path / "run/train/result.json").read_text())
+    assert result["test_accuracy"] > 0.9
+    network = msgdas.load(tmp_path / "run")
+    assert network.form == Form(3, 8, 12)
+    assert network.description["resampling"] == "bicubic"
+    assert result["macs"] == msgdas.cost.count(network.network, 3, (8, 12)).macs
+    noted = Run.open(tmp_path / "run", lock=False).config["dataset"]
+    assert (noted["image_size"], noted["form"]["width"]) == (8, 12)
     capsys.readouterr()
     assert run("predict", tmp_path / "run", tmp_path / "images/hell/0.png") == 0
     assert "\thell\t" in capsys.readouterr().out
@@ -540,3 +548,6 @@ def test_a_training_and_a_resumed_run_mirror_as_the_search_did(tmp_path):
     del config["dataset"]["mirror"]  # as earlier versions wrote it, which mirrored every folder
     (out / "config.json").write_text(json.dumps(config))
     assert (begun_mirror(out, str(data)), begun_mirror(out, "digits")) == ("on", "auto")
+    del config["dataset"]["form"]
+    write_json(out / "config.json", config)
+    assert begun_form(out) == Form.square(config["dataset"]["in_channels"], config["dataset"]["image_size"])

@@ -7,6 +7,7 @@ from PIL import Image
 
 from msgdas import InputError, load_data
 from msgdas.data import Augment, Batches, DataSet, Images, augment, decode, normalise
+from msgdas.data.form import Form
 
 GREY = torch.full((3,), 127, dtype=torch.uint8)
 
@@ -165,11 +166,11 @@ def test_images_of_every_mode(tmp_path):
         else:
             Image.new("RGB", (8, 5), "white").convert(mode).save(file)
         for channels in (1, 3):
-            pixels = decode(file, channels, 4)
+            pixels = decode(file, Form.square(channels, 4))
             assert (pixels.shape, pixels.dtype) == ((channels, 4, 4), torch.uint8)
             assert mode == "P" or pixels.min() > 250
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    assert decode(clear, 3, 4).min() == 255  # on white
+    assert decode(clear, Form.square(3, 4)).min() == 255  # on white
 
 
 def test_images_are_turned_upright(tmp_path):
@@ -177,7 +178,7 @@ def test_images_are_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     image.save(tmp_path / "turned.png", exif=exif)
-    assert torch.equal(decode(tmp_path / "turned.png", 1, 4), decode(image, 1, 4).flip(1, 2))
+    assert torch.equal(decode(tmp_path / "turned.png", Form.square(1, 4)), decode(image, Form.square(1, 4)).flip(1, 2))
 
 
 def test_bad_files_are_named_and_skipped_or_stopped_on(tmp_path):

@@ -196,20 +196,23 @@ def test_one_colour_image_beyond_the_sample_makes_all_rgb(tmp_path):
     fill(tmp_path, 10, mode="L")
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red" / "001.png")
     _, files = list_files(tmp_path)
-    how = Reading(None, stop=True, max_memory=2**20, workers=0, sample=3)
-    assert read(files, how)["train"].channels == 3
+    how = Reading(None, "auto", stop=True, max_memory=2**20, workers=0, sample=3)
+    assert read(files, how)[0]["train"].channels == 3
     assert load_data(tmp_path).channels == 3
 
 
 def test_sixteen_bit_folder(tmp_path):
-    for name, level in (("bright", 60000), ("dark", 3000)):
+    """Their own largest value becomes 255: 12 bits in a file of 16 keep their contrast."""
+    for name, level in (("bright", 4000), ("dark", 1000)):
         (tmp_path / name).mkdir()
         for i in range(8):
             Image.fromarray(np.full((8, 8), level, np.uint16)).save(tmp_path / name / f"{i}.png")
     data = load_data(tmp_path)
     assert data.channels == 1
-    assert data.train.pixels[data.train.labels == 0].unique().tolist() == [round(60000 / 257)]
-    assert data.train.pixels[data.train.labels == 1].unique().tolist() == [round(3000 / 257)]
+    assert data.train.pixels[data.train.labels == 0].unique().tolist() == [255]
+    assert data.train.pixels[data.train.labels == 1].unique().tolist() == [64]
+    assert data.resizing == "integers 0 to 4,000 scaled to 8 bits"
+    assert data.form.integers == (0, 4000)
 
 
 @pytest.mark.parametrize(("size", "given", "used"), [(8, None, 8), (96, None, 96), (100, None, 64), (8, 16, 16)])
@@ -303,7 +306,7 @@ def test_unknown_names():
 
 def test_arguments():
     assert error_line("digits", on_bad_image="jump") == "on_bad_image='jump': use 'skip' or 'stop'"
-    assert error_line("digits", image_size=2) == "image_size=2: use 4 pixels or more"
+    assert error_line("digits", image_size=2) == "image size 2: use 4 pixels or more, and at most 65,536"
     assert error_line("digits", split_seed=-1) == "split_seed=-1: use 0 to 2**32 - 1"
     assert error_line("digits", val_fraction=1.0).startswith(
         "test_fraction=0.2, val_fraction=1.0: use fractions above 0"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from msgdas import InputError, load_data
 from msgdas.data import decode
+from msgdas.data.form import Form
 
 RED, BLUE = (250, 0, 0), (0, 0, 250)
 
@@ -48,14 +49,14 @@ def test_of_several_frames_the_first_counts(tmp_path, suffix):
     first.save(tmp_path / f"a{suffix}", save_all=True, append_images=others, **kw)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.n_frames > 1
-    assert decode(tmp_path / f"a{suffix}", 3, 8)[:, 4, 4].tolist() == list(RED)
+    assert decode(tmp_path / f"a{suffix}", Form.square(3, 8))[:, 4, 4].tolist() == list(RED)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (6000, 6000), (6000, 1), (1, 6000), (3000, 20)])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_sizes_and_shapes_at_the_extreme(tmp_path, size, suffix):
     Image.new("RGB", size, RED).save(tmp_path / f"a{suffix}")
-    pixels = decode(tmp_path / f"a{suffix}", 3, 32)
+    pixels = decode(tmp_path / f"a{suffix}", Form.square(3, 32))
     assert pixels.shape == (3, 32, 32)
     assert (pixels - torch.tensor(RED)[:, None, None]).abs().max() < 6
 
@@ -90,13 +91,13 @@ def tiff16(colour, order):
 )
 def test_colour_of_sixteen_bits(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert decode(tmp_path / name, 3, 8)[:, 4, 4].tolist() == list(RED)
+    assert decode(tmp_path / name, Form.square(3, 8))[:, 4, 4].tolist() == list(RED)
 
 
 def test_big_endian_grey_of_sixteen_bits(tmp_path):
     ramp = np.linspace(0, 65535, 64).round().reshape(8, 8)
     Image.frombytes("I;16B", (8, 8), ramp.astype(">u2").tobytes()).save(tmp_path / "a.tif")
-    assert np.array_equal(decode(tmp_path / "a.tif", 1, 8)[0], (ramp / 257).round())
+    assert np.array_equal(decode(tmp_path / "a.tif", Form.square(1, 8))[0], (ramp / 257).round())
 
 
 def test_a_wrong_suffix_does_not_matter(tmp_path):

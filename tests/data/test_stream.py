@@ -17,6 +17,7 @@ from reference import threads
 
 from msgdas import InputError, load_data
 from msgdas.data import Augment, Batches, ImageFiles, Images
+from msgdas.data.form import Form
 from msgdas.data.statistics import mean_and_std
 
 COUNT, SIZE = 24, 16
@@ -151,7 +152,7 @@ class Spy(ImageFiles):
 
 
 def test_workers_use_one_thread_each():
-    images = Spy.of([("x", 0)] * 6, 2, 1, workers=2)
+    images = Spy.of([("x", 0)] * 6, Form.square(2, 1), workers=2)
     half = torch.full((2,), 0.5)
     with threads(2):
         found = torch.cat([x for x, _ in Batches(images, 1, mean=0 * half, std=half, shuffle=False).epoch(0)])

@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from msgdas.data.check.proposal import Proposal, propose
 from msgdas.data.decode import SUFFIXES, UNREADABLE, is_grey
 from msgdas.data.folder import empty_folders, list_files, split_files
+from msgdas.data.form import Form
 from msgdas.data.images import ImageFiles
 from msgdas.data.mirror import SIDE, decide
 from msgdas.data.split import FRACTIONS
@@ -178,7 +179,7 @@ def check_folder(path: str | Path, *, on_file: OnFile | None = None) -> Report:
         )
     images, kinds = _count(seen, classes, parts), _kinds(list(seen.values()))
     readable = [(e.path, e.label) for e in seen if e.part == "train"]
-    mirroring = decide(classes, ImageFiles.of(readable, 1, SIDE))
+    mirroring = decide(classes, ImageFiles.of(readable, Form.square(1, SIDE)))
     refused = tuple(_refusals(images))
     train = images["train"].values()
     imbalance = max(train) / min(train) if min(train) else None
