@@ -108,8 +108,8 @@ def begun_settings(ctx: click.Context, model: type[Model], out: Path | None, com
     for name in given:
         value, kept = getattr(asked, name), getattr(of_run, name)
         same_folder = name == "data" and kept and Path(value).resolve() == Path(kept).resolve()
-        if name == "data" and os.path.isdir(value) and has_fingerprint(out):
-            of_run = of_run.model_copy(update={"data": os.path.abspath(value)})
+        if name in ("data", "labels") and os.path.exists(value) and has_fingerprint(out):
+            of_run = of_run.model_copy(update={name: os.path.abspath(value)})
         elif value != kept and not same_folder:
             raise InputError(f"--{dashed(name)} {value} is not the run's {kept}: leave it out, or start anew")
     return out, of_run

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from msgdas.data.form import Form, Range
 from msgdas.errors import InputError
 
 __all__ = [
+    "NOT_READ",
     "RESAMPLING",
     "SUFFIXES",
     "UNREADABLE",
@@ -31,26 +33,30 @@ __all__ = [
     "is_grey",
     "may_be_deep",
     "ranges",
+    "refuse_large",
 ]
 
-SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".avif",
-    }
-)
+
+def _reads_heic() -> bool:
+    """Whether Pillow reads HEIC files: with the extra ``heic``."""
+    if find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
+
+
+HEIC = frozenset({".heic", ".heif"})
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".avif",
+}) | (HEIC if _reads_heic() else frozenset())  # fmt: skip
+NOT_READ = frozenset({
+    ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
+    ".raf", ".raw", ".exr", ".hdr", ".dcm", ".nii", ".tga", ".dds", ".ico", ".eps", ".pcx",
+}) - SUFFIXES  # fmt: skip
+"""Pictures that are left out, which is said."""
 DEEP = frozenset({".png", ".tif", ".tiff", ".pgm", ".pnm"})
 # What Pillow's decoders raise for damaged files; Warning: if warnings are errors
 UNREADABLE = (
@@ -139,7 +145,7 @@ def ranges(paths: Sequence[Path]) -> tuple[Range | None, Range | None]:
         try:
             with Image.open(paths[i]) as image:
                 if is_deep(image):
-                    _refuse_large(image)
+                    refuse_large(image)
                     values = np.asarray(image)
                     values = values[np.isfinite(values)]
                     if values.size:
@@ -203,13 +209,14 @@ def _decode(image: Image.Image | str | Path, form: Form) -> npt.NDArray[np.uint8
     try:
         with Image.open(image) as opened:
             opened.draft(None, (twice, twice))  # decode a large JPEG at ½, ¼ or ⅛ if that is still twice the size
-            _refuse_large(opened)
+            refuse_large(opened)
             return _formed(opened, form)
     except UNREADABLE as error:
         raise _unreadable(image, error) from None
 
 
-def _refuse_large(image: Image.Image) -> None:
+def refuse_large(image: Image.Image) -> None:
+    """Raise ValueError for an image with more pixels than are decoded at once."""
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise ValueError(f"{width * height / 1e6:,.1f} megapixels; at most {MOST_PIXELS / 1e6:,.1f} are decoded")

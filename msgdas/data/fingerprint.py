@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from msgdas.data.folder import list_files
+from msgdas.data.source import find_files
 
 __all__ = ["changes", "fingerprint"]
 
@@ -17,19 +17,20 @@ NAMES = 5_000  # files up to which each is kept by name; above, only the counts 
 SHOWN = 3
 
 
-def fingerprint(folder: str | Path) -> dict[str, Any]:
-    """The image files of a folder of classes: relative paths, sizes in bytes and classes.
+def fingerprint(spec: str | Path, labels: str | Path | None = None) -> dict[str, Any]:
+    """The image files of a folder, table or archive, as `find_files` takes it: relative paths, sizes in bytes, classes.
 
     Returns:
         ``digest`` of all of it, ``classes``, ``counts`` (part → class → files) and, up to 5,000 files, ``files``
         (path → part, class, size). Names that are not UTF-8 are written with backslashes.
 
     Raises:
-        InputError: the folder holds no data, as in `load_data`.
+        InputError: there are no data, as in `load_data`.
     """
-    classes, parts = list_files(Path(folder))
+    listing = find_files(spec, labels)
+    classes, parts = listing.classes, listing.parts
     files = {
-        _text(os.path.relpath(path, folder)): [part, _text(classes[label]), os.path.getsize(path)]
+        _text(os.path.relpath(path, listing.root)): [part, _text(classes[label]), _size(path)]
         for part, found in parts.items()
         for path, label in found
     }
@@ -73,6 +74,14 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
             if count != now["counts"].get(part, {}).get(name, 0)
         ][:SHOWN]
     return "; ".join(said) or "files of other names or sizes"
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 for what cannot be reached."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _some(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 from msgdas.errors import InputError, shown
 
-__all__ = ["LARGEST", "RESIZE", "Form", "fitted", "parse_size"]
+__all__ = ["LARGEST", "RESIZE", "Form", "elongated", "fitted", "parse_size"]
 
 RESIZE = ("auto", "crop", "pad", "stretch")
 SMALLEST, LARGEST = 4, 65_536  # pixels of a side
@@ -96,6 +96,19 @@ def fitted(
         return size, resize, "as set" if cut else ""
     if cut <= CUT:
         return size, "crop", f"cropping cuts {cut:.0%} off the median image" if cut > 0.005 else ""
-    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     why = f"cropping to {height} × {width} would cut {cut:.0%} off the median image"
-    return size, "stretch" if high <= ALIKE * low else "pad", why
+    return size, "stretch" if _alike(ratios) else "pad", why
+
+
+def elongated(sizes: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The median width and height of images that are all about as long, and too long to be made squares; else None."""
+    ratios = sorted(w / h for w, h in sizes)
+    middle = median(ratios)
+    if 1 - min(middle, 1 / middle) <= CUT or not _alike(ratios):
+        return None
+    return round(median(w for w, _ in sizes)), round(median(h for _, h in sizes))
+
+
+def _alike(ratios: Sequence[float]) -> bool:
+    low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    return high <= ALIKE * low

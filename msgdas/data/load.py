@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,27 +16,30 @@ from torch.nn import functional as F
 
 from msgdas.data.ahead import available_cpus
 from msgdas.data.augment import Augment
-from msgdas.data.folder import Files, empty_folders, list_files, split_files
+from msgdas.data.duplicates import distinct
 from msgdas.data.form import RESIZE, Form, parse_size
 from msgdas.data.images import AnyImages, DataSet, Images
+from msgdas.data.listing import Files, Listing, beside, some
 from msgdas.data.mirror import MIRROR, Mirroring, decide
 from msgdas.data.named import IMAGENET, NAMED, NAMES, default_folder, read_imagenet, read_named
 from msgdas.data.read import Reading, memory_limit, read
-from msgdas.data.split import FRACTIONS, hold_out
+from msgdas.data.source import find_files, is_source
+from msgdas.data.split import FRACTIONS, hold_out, split_files
 from msgdas.data.statistics import mean_and_std
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 
 __all__ = ["load_data"]
 
 BAD_IMAGE = ("skip", "stop")
 IMAGENET_SIZE = (224, 224)  # pixels
 MOST_WORKERS = 8  # by default
-LISTED = 3  # classes or folders named in a warning
 
 
 def load_data(
     spec: str | Path,
     *,
+    labels: str | Path | None = None,
+    group: str | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | str | None = None,
@@ -46,6 +48,7 @@ def load_data(
     test_fraction: float = FRACTIONS["test"],
     split_seed: int = 0,
     on_bad_image: str = "skip",
+    drop_duplicates: bool = False,
     max_memory: int | None = None,
     workers: int | None = None,
     mirror: str = "auto",
@@ -57,7 +60,9 @@ def load_data(
         spec: a name that ``msgdas search --help`` lists, such as ``"digits"`` (1,797 grey 8 × 8 images, offline) or
             ``"cifar10"`` (from its official files); or a folder with ``train/``, ``val/`` (``validation/``, ``valid/``)
             and ``test/``, a folder per class in each, or with class folders only. Missing parts are split off train;
-            the named sets have no val part.
+            the named sets have no val part. Or a CSV file, a zip or tar file, a folder of shards: see `find_files`.
+        labels: CSV file with the labels of the images in the folder ``spec``.
+        group: ``"folder"`` or a regular expression: which images must stay in one part, see `find_files`.
         data_dir: where the official files are, torchvision's ``root``; default: the environment variable
             ``MSGDAS_DATA``, else the user's cache folder (``~/.cache/msgdas`` on Linux).
         download: fetch missing official files (not imagenet's).
@@ -68,6 +73,8 @@ def load_data(
         test_fraction, val_fraction: fraction of train for a missing test part, and of the rest for a missing val part.
         split_seed: seed of those splits, 0 or more. It belongs to the data, not to a run: runs share their test part.
         on_bad_image: ``"skip"`` unreadable files with a warning, or ``"stop"`` at the first.
+        drop_duplicates: decode all files once before, and keep one of those that are the same or nearly so: that of
+            test, else of val; none if their classes differ.
         max_memory: bytes of pixels up to which images are held in memory; default: half of the free memory.
         workers: processes that read images not held in memory, 0 for none; default: one per CPU, up to 8.
         mirror: ``"on"`` or ``"off"``: whether trainings mirror images at random; ``"auto"``: as is usual for a named
@@ -100,7 +107,8 @@ def load_data(
     elif spec == IMAGENET:
         loaded = _imagenet(root, download, val_fraction, split_seed, how)
     else:
-        loaded = _folder(Path(spec), fractions, split_seed, how)
+        listing = find_files(_existing(spec), labels, group)
+        loaded = _files(distinct(listing) if drop_duplicates else listing, fractions, split_seed, how)
     _refuse_few(loaded)
     _warn_missing(loaded)
     mean, std = mean_and_std(loaded.parts["train"])
@@ -149,7 +157,7 @@ def _named(name: str, root: Path, download: bool, fractions: dict[str, float], s
 
 def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
     classes, files = read_imagenet(root, download=download)
-    files = split_files(files, classes, {"val": val_fraction}, seed)
+    files = split_files(Listing(IMAGENET, root, classes, files), {"val": val_fraction}, seed)
     usual = "crop" if how.resize == "auto" else how.resize
     how = how._replace(
         image_size=how.image_size or IMAGENET_SIZE, resize=usual, trusted=True
@@ -157,18 +165,21 @@ def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: R
     return _of_files(IMAGENET, classes, files, how)
 
 
-def _folder(folder: Path, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
-    if not os.path.isdir(folder):  # Path.is_dir raises for a text too long to be a path
-        near = difflib.get_close_matches(str(folder).lower(), NAMES, 1)
-        way = (
-            f". Did you mean {near[0]!r}?" if near else ": give the path of a folder with a folder of images per class"
-        )
-        raise InputError(f"data {str(folder)!r} is neither a known name ({', '.join(NAMES)}) nor a folder{way}")
-    classes, files = list_files(folder)
-    empty = [path.name for path in empty_folders(folder) if path.name not in classes]
-    if empty:
-        _warn(f"{_some('folder', empty)} of {str(folder)!r} without images: no class")
-    return _of_files(folder.resolve().name, classes, split_files(files, classes, fractions, seed), how)
+def _existing(spec: str | Path) -> str | Path:
+    """The path, if there is something."""
+    if is_source(spec):
+        return spec
+    near = difflib.get_close_matches(str(spec).lower(), NAMES, 1)
+    way = f". Did you mean {near[0]!r}?" if near else ": give the path of a folder with a folder of images per class"
+    raise InputError(f"data {shown(str(spec))} is neither a known name ({', '.join(NAMES)}) nor a folder or file{way}")
+
+
+def _files(listing: Listing, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
+    if listing.problems:
+        raise InputError(f"data {shown(str(listing.root))}: {listing.problems[0]}")
+    for line in (*listing.warnings, *beside(listing).warnings):
+        _warn(line)
+    return _of_files(listing.name, listing.classes, split_files(listing, fractions, seed), how)
 
 
 def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Loaded:
@@ -226,13 +237,7 @@ def _warn_missing(loaded: _Loaded) -> None:
         present = set(images.labels.tolist())
         missing = [name for label, name in enumerate(loaded.classes) if label not in present]
         if missing:
-            _warn(f"{_some('class', missing)} without images in {part}: accuracy there does not count it")
-
-
-def _some(noun: str, names: Sequence[str]) -> str:
-    """``class 'a'``; ``class 'a', 'b', 'c' and 2 more``."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{noun} {', '.join(map(repr, names[:LISTED]))}{more}"
+            _warn(f"{some('class', missing)} without images in {part}: accuracy there does not count it")
 
 
 def _warn(line: str) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from msgdas.data.augment import Augment
-from msgdas.data.folder import Files
 from msgdas.data.images import Images
+from msgdas.data.listing import Files
 from msgdas.errors import InputError
 
 __all__ = ["IMAGENET", "NAMED", "NAMES", "Named", "default_folder", "read_imagenet", "read_named"]

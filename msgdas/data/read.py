@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from msgdas.data.decode import Header, decode_all, failures, header, may_be_deep, ranges
-from msgdas.data.folder import Files
 from msgdas.data.form import Form, fitted
 from msgdas.data.images import AnyImages, ImageFiles, Images
+from msgdas.data.listing import Files
 from msgdas.errors import InputError
 
 __all__ = ["Reading", "memory_limit", "read"]

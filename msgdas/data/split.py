@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,19 +10,43 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from msgdas.data.listing import Files, Listing
 from msgdas.errors import InputError
 
-__all__ = ["FRACTIONS", "hold_out", "split"]
+__all__ = ["FRACTIONS", "hold_out", "split", "split_files"]
 
+_Integers = npt.NDArray[np.int64]
+TURNS = 5  # ways of shuffling groups that are compared
 FRACTIONS = {"test": 0.2, "val": 0.15}  # defaults: of train, and of the rest of train
 
 
-def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+def split_files(listing: Listing, fractions: Mapping[str, float], seed: int) -> dict[str, Files]:
+    """The files by part, missing parts split off train before anything is decoded, so that no image is held twice.
+
+    Raises:
+        InputError: as `hold_out`.
+    """
+    train = listing.parts["train"]
+    missing = {part: fraction for part, fraction in fractions.items() if part not in listing.parts}
+    labels = torch.tensor([label for _, label in train], dtype=torch.int64)
+    groups = [listing.groups.get(path) or str(path) for path, _ in train] if listing.groups else None
+    index = hold_out(labels, listing.classes, missing, seed, groups)
+    return {**listing.parts, **{part: [train[i] for i in chosen.tolist()] for part, chosen in index.items()}}
+
+
+def hold_out(
+    labels: Tensor,
+    classes: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
     """Split parts off a training part.
 
     Args:
         labels: int64 ``(N,)``.
         fractions: part → its fraction of the images that the parts before it left.
+        groups: of each image; those of a group stay in one part, whose size is then about the fraction.
 
     Returns:
         Ascending indices of each part and of the rest, ``"train"``.
@@ -40,6 +65,12 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
     _refuse_small(counts, classes, 2 + len(fractions), f"split into train, {', '.join(fractions)}")
     rest, parts = np.arange(len(labels)), dict[str, Tensor]()
     for part, fraction in fractions.items():
+        if groups is not None:
+            rest, out = _hold_out_groups(
+                labels.numpy(), np.unique(groups, return_inverse=True)[1], rest, fraction, seed
+            )
+            parts[part] = torch.from_numpy(out)
+            continue
         size = max(len(classes), round(len(rest) * fraction))
         if len(rest) - size < len(classes):
             raise InputError(f"{part}_fraction={fraction} of {len(rest)} images leaves too few for training: lower it")
@@ -50,12 +81,44 @@ def hold_out(labels: Tensor, classes: Sequence[str], fractions: Mapping[str, flo
     for part, index in parts.items():
         got = torch.bincount(labels[index], minlength=len(classes)).tolist()
         for name, count, total in zip(classes, got, counts):
+            if count < (2 if part == "train" else 1) and groups is not None:
+                raise InputError(
+                    f"class {name!r} has {count} images in {part} when groups are kept together: "
+                    "it needs images of more groups; add some, or leave out --group"
+                )
             if count < (2 if part == "train" else 1):
                 way = "lower the fractions" if part == "train" else f"raise {part}_fraction={fractions[part]}"
                 raise InputError(
                     f"class {name!r} has {total} images, of which {count} fall to {part}: add some, or {way}"
                 )
     return parts
+
+
+def _hold_out_groups(
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    rest: npt.NDArray[np.int64],
+    fraction: float,
+    seed: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Whole groups with about ``fraction`` of the images, and the others: of several ways that which has most classes
+    on both sides, then that which is nearest in size."""
+    from sklearn.model_selection import StratifiedGroupKFold  # lazy: it takes a second
+
+    count = len(np.unique(groups[rest]))
+    if count < 2:
+        raise InputError("all images are of one group: it cannot be split; leave out --group, or give parts")
+    folds = max(2, min(round(1 / fraction), count))
+    ways = []
+    for turn in range(TURNS):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + turn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of rare classes: the ways are compared
+            ways += [(rest[a], rest[b]) for a, b in splitter.split(rest, labels[rest], groups[rest])]
+    both = [len(np.unique(labels[kept])) + len(np.unique(labels[out])) for kept, out in ways]
+    off = [abs(len(out) / len(rest) - fraction) for _, out in ways]
+    kept, out = ways[min(range(len(ways)), key=lambda i: (-both[i], round(off[i], 2), i))]
+    return np.sort(kept), np.sort(out)
 
 
 def _refuse_small(counts: Sequence[int], classes: Sequence[str], least: int, purpose: str) -> None:

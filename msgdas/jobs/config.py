@@ -23,7 +23,7 @@ FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
 
 Model = TypeVar("Model", bound=Settings)
-PATHS = ("data", "prior")  # kept absolute, so that a run can be resumed from anywhere
+PATHS = ("data", "labels", "prior")  # kept absolute, so that a run can be resumed from anywhere
 
 
 # ------------------------------------------------------------------------- config.json
@@ -45,11 +45,11 @@ def run_config(command: str, settings: Settings, data: DataSet, **more: Any) -> 
         seen["form"] = asdict(data.form)
     if "mirror" in type(settings).model_fields:
         seen["mirror"] = {"on": data.augment.flip, "why": data.why_mirrored}
-    if seen_files := data_fingerprint(getattr(settings, "data", None)):
+    if seen_files := data_fingerprint(getattr(settings, "data", None), getattr(settings, "labels", None)):
         seen["fingerprint"] = seen_files
     found = versions()
     kept = settings.model_dump() | {"threads": found["threads"]}
-    kept |= {name: os.path.abspath(kept[name]) for name in PATHS if os.path.isdir(kept.get(name) or "")}
+    kept |= {name: os.path.abspath(kept[name]) for name in PATHS if os.path.exists(kept.get(name) or "")}
     return {"version": FORMAT, "command": command, "settings": kept, "dataset": seen, "versions": found, **more}
 
 

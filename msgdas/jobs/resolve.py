@@ -49,10 +49,13 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
         raise InputError(f"--data is missing: give {DATA_HELP}")
     memory = None if settings.max_memory is None else round(settings.max_memory * GIB)
     if begun:
-        refuse_other_data(begun, settings.data)
+        refuse_other_data(begun, settings.data, settings.labels)
         memory = 0 if Run.open(begun, lock=False).config["dataset"]["streams"] else sys.maxsize
     given: dict[str, Any] = {
         "data_dir": settings.data_dir,
+        "labels": settings.labels,
+        "group": settings.group,
+        "drop_duplicates": settings.drop_duplicates,
         "image_size": settings.image_size,
         "resize": settings.resize,
         "max_memory": memory,
@@ -81,9 +84,9 @@ def begun_form(path: Path) -> Form | None:
         return None
 
 
-def data_fingerprint(data: str | None) -> dict[str, Any] | None:
-    """What the data folder holds now; ``None`` for data by name, which never change."""
-    return fingerprint(data) if data and data not in NAMES and os.path.isdir(data) else None
+def data_fingerprint(data: str | None, labels: str | None = None) -> dict[str, Any] | None:
+    """What the data hold now; ``None`` for data by name, which never change."""
+    return fingerprint(data, labels) if data and data not in NAMES and os.path.exists(data) else None
 
 
 def has_fingerprint(path: Path) -> bool:
@@ -97,7 +100,7 @@ def _noted(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def refuse_other_data(path: Path, data: str | None) -> None:
+def refuse_other_data(path: Path, data: str | None, labels: str | None = None) -> None:
     """Refuse data that are not those which the run in ``path`` began with. Runs of older versions did not note them.
 
     Raises:
@@ -106,12 +109,12 @@ def refuse_other_data(path: Path, data: str | None) -> None:
     before = _noted(path)
     if before is None:
         return
-    if data and not os.path.isdir(data):
+    if data and not os.path.exists(data):
         raise InputError(
             f"run '{path}' began with the images in '{data}', which are not there: "
             "put them back, or say by --data where they are"
         )
-    now = data_fingerprint(data)
+    now = data_fingerprint(data, labels)
     if now and (changed := changes(before, now)):
         raise InputError(f"data '{data}' are not those of run '{path}': {changed}; put them back, or start anew")
 

@@ -37,7 +37,7 @@ __all__ = [
     "own_options",
 ]
 
-DATA_HELP = f"{', '.join(NAMES)}, or a folder of images"
+DATA_HELP = f"{', '.join(NAMES)}, or a folder of images, a CSV, zip or tar file"
 REQUIRED = "required"
 ASSIGNMENTS = ("rank", "shuffle")
 MOST = 1_000_000  # of whatever is counted: no sensible setting comes near, and a typing error is refused
@@ -50,12 +50,18 @@ class Source(Settings):
     """The images of a search, a training or a comparison."""
 
     data: str | None = option(None, DATA_HELP, Group.DATA, unset=REQUIRED)
+    labels: str | None = option(None, "CSV file with the labels of the images in the folder --data", Group.DATA)
+    group: str | None = option(
+        None, "what keeps images in one part: folder (the one below the class), or a regular expression of the path",
+        Group.DATA,
+    )  # fmt: skip
     data_dir: str | None = option(
         None, "folder with the official files of a named data set", Group.DATA, unset="~/.cache/msgdas"
     )
     image_size: str | None = option(
         None, "side of the images in pixels, or HEIGHTxWIDTH", Group.DATA, unset="the images' own up to 96, else 64"
     )
+    drop_duplicates: bool = option(False, "leave out all but one of images that are the same or nearly so", Group.DATA)
     resize: str = option(
         "auto", "how images of other shapes are brought to that size; auto: by their aspect ratios", Group.DATA,
         choices=RESIZE,

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 
 from msgdas import cost
 from msgdas.data import load_data
-from msgdas.data.check import check_folder, describe, propose
+from msgdas.data.check import check_folder, describe, propose, to_dict
 from msgdas.data.check.proposal import SIDES
 from msgdas.errors import InputError
 from msgdas.jobs.resolve import find_genotype
@@ -147,7 +147,7 @@ def test_a_leak(tmp_path):
     assert not report.ok
     assert "LEAK: 1 of 7 test images are in train too" in flat(report)
     assert "    test/cat/again.png = train/cat/003.png" in text(report)
-    assert text(report).startswith("problems")
+    assert text(report).startswith("warning: LEAK")
 
 
 def test_leaks_are_those_of_load_data_where_the_parts_are_split_off(tmp_path):
@@ -291,12 +291,11 @@ def test_a_search_would_not_start(tmp_path, part):
     report = check_folder(root)
     with pytest.raises(InputError) as error:
         load_data(root)
-    assert report.refused == (str(error.value),)
-    assert report.proposal is None
+    assert report.problems[0] == str(error.value)
     assert not report.ok
-    assert f"a search would not start: {report.refused[0]}" in flat(report)
+    assert f"problem: {report.problems[0]}" in flat(report)
     assert "msgdas search" not in text(report)
-    json.dumps(report.to_dict(), allow_nan=False)
+    json.dumps(to_dict(report), allow_nan=False)
 
 
 def test_one_image_of_a_class_is_too_few(tmp_path):
@@ -306,7 +305,7 @@ def test_one_image_of_a_class_is_too_few(tmp_path):
     report = check_folder(root)
     with pytest.raises(InputError) as error:
         load_data(root)
-    assert report.refused == (str(error.value),)
+    assert report.problems[0] == str(error.value)
     assert not report.ok
 
 
@@ -315,7 +314,7 @@ def test_one_image_of_a_class_is_too_few(tmp_path):
 
 def test_beside_the_images(tmp_path):
     root = three_parts(tmp_path)
-    for name in ("train/cat/a.HEIC", "train/cat/b.heic", "val/list.txt", "README"):
+    for name in ("train/cat/a.NEF", "train/cat/b.nef", "val/list.txt", "README"):
         (root / name).write_bytes(b"")
     (root / ".cache").mkdir()
     for name in (".hidden.txt", "train/cat/._1.png", ".cache/x.png", ".cache/x.txt"):
@@ -325,28 +324,43 @@ def test_beside_the_images(tmp_path):
     (root / "val/dog").mkdir()
     photo(999).save(root / "train/loose.png")
     report = check_folder(root)
-    assert report.other_files == {".heic": 2, ".txt": 1, "no suffix": 1}
+    assert report.other_files == {".txt": 1, "no suffix": 1}
     assert report.empty_folders == ("train/scripts", "val/dog")
     assert report.missing == {"val": ("dog",)}
     assert report.unused == ("train/loose.png", *(f"unlabelled/{i:03}.png" for i in (23, 24, 25)))
-    assert report.ok
+    assert report.not_read == ("train/cat/a.NEF", "train/cat/b.nef")
+    assert not report.ok
     lines = flat(report)
-    assert "classes without images in val: dog" in lines
-    assert "folders without images, no classes: train/scripts, val/dog" in lines
-    assert "image files outside the class folders, not used: 4 " in lines
-    assert "files that are not read: .heic 2, .txt 1, no suffix 1" in lines
+    assert "problem: pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG" in lines
+    assert "warning: classes without images in val: dog" in lines
+    assert "warning: folder 'scripts' without images: no class" in lines
+    assert "warning: 4 images are in no class: folder 'train', 'unlabelled'" in lines
+    assert "note: files that are not read: .txt 1, no suffix 1" in lines
+    found = to_dict(report)
+    assert found["problems"] == ("pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG",)
+    assert len(found["warnings"]) == 3
+    with pytest.warns(UserWarning, match=".") as said:
+        load_data(root)
+    assert [str(one.message) for one in said][:3] == [
+        "folder 'scripts' without images: no class",
+        "pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG",
+        "4 images are in no class: folder 'train', 'unlabelled'",
+    ]
 
 
 # ------------------------------------------------------------------------ errors
 
 
 def test_errors(tmp_path):
-    assert error_line(tmp_path / "nowhere").startswith(f"data '{tmp_path / 'nowhere'}' is not a folder: ")
+    assert error_line(tmp_path / "nowhere").startswith(f"data '{tmp_path / 'nowhere'}' is no folder or file: ")
     assert error_line(tmp_path).startswith(f"data folder '{tmp_path}' has no class folders with images: ")
     fill(tmp_path, {"cat": 8})
     assert error_line(tmp_path).startswith(f"data folder '{tmp_path}' has only one class ('cat'): ")
     fill(tmp_path, {"dog": 3})
-    assert error_line(tmp_path).startswith("class 'dog' has too few images (3) to be split into")
+    report = check_folder(tmp_path)
+    assert report.problems[0].startswith("class 'dog' has too few images (3) to be split into")
+    assert report.images == {"train": {"cat": 8, "dog": 3}}
+    assert "problem: class 'dog' has too few images (3)" in flat(report)
     fill(tmp_path, {"dog": 8})
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"no image")
@@ -354,6 +368,24 @@ def test_errors(tmp_path):
 
 
 # ---------------------------------------------------------------------- proposal
+
+
+def test_hopeless_data_are_a_problem(tmp_path):
+    report = check_folder(fill(tmp_path, {"a": 4, "b": 4}))
+    line = "2 training images a class are too few: what is found is chance; collect 50 or more of each"
+    assert report.problems == (line,)
+    assert "msgdas search" not in text(report)
+
+
+def test_long_images_are_proposed_as_rectangles(tmp_path):
+    for path in fill(tmp_path, {"a": 10, "b": 10}).rglob("*.png"):
+        photo(len(path.read_bytes()), 400, 64).save(path)
+    report = check_folder(tmp_path)
+    height, width = map(int, dict(o.split() for o in report.proposal.reasons)["--image-size"].split("x"))
+    assert (height % 8, width % 8) == (0, 0)
+    assert width / height == pytest.approx(400 / 64, rel=0.25)
+    assert height * width <= 1.3 * 128**2
+    assert report.proposal.memory_needed == 20 * 3 * height * width
 
 
 def proposed(folder="photos", **kw):
@@ -463,7 +495,7 @@ def test_long_and_strange_names(tmp_path):
     assert "a?b?[31m.png" in flat(report)
     commands = printed_commands(lines)
     assert all(cell_len(line) <= 80 for line in lines if line not in commands)
-    assert json.loads(json.dumps(report.to_dict()))["conflicts"][0]["classes"] == ["Äpfel und Öl", "犬" * 40]
+    assert json.loads(json.dumps(to_dict(report)))["conflicts"][0]["classes"] == ["Äpfel und Öl", "犬" * 40]
 
 
 def test_the_printed_commands_can_be_pasted(tmp_path, monkeypatch):
@@ -482,7 +514,7 @@ def test_to_dict_is_all_of_it(tmp_path):
     bad = spoil(root)
     shutil.copy(root / "train/dog/013.png", root / "test/cat/x.png")
     report = check_folder(root)
-    found = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    found = json.loads(json.dumps(to_dict(report), allow_nan=False))
     assert found["ok"] is False
     assert set(found["unreadable"]) == set(bad)
     assert found["leaks"] == found["conflicts"] == found["copies"]

@@ -10,7 +10,7 @@ from PIL import Image
 from reference import threads
 
 from msgdas.data import Augment, load_data
-from msgdas.data.folder import list_files
+from msgdas.data.folder import list_folder
 from msgdas.data.read import Reading, read
 from msgdas.errors import InputError
 
@@ -153,13 +153,14 @@ def test_nested_hidden_and_strange_names(tmp_path):
 
 def test_classes_called_like_parts(tmp_path):
     fill(tmp_path, 10, colours={"invalid": (1, 1, 1), "valid": (9, 9, 9), "train": (5, 5, 5)})
-    assert load_data(tmp_path).classes == ("invalid", "train", "valid")
+    with pytest.warns(UserWarning, match="folder 'train', 'valid' taken for classes, not for parts"):
+        assert load_data(tmp_path).classes == ("invalid", "train", "valid")
 
 
 def test_folders_without_images_are_no_classes(tmp_path):
     fill(tmp_path, 10)
     (tmp_path / "scripts").mkdir()
-    with pytest.warns(UserWarning, match="folder 'scripts' of"):
+    with pytest.warns(UserWarning, match="folder 'scripts' without images"):
         assert load_data(tmp_path).classes == tuple(COLOURS)
 
 
@@ -195,7 +196,7 @@ def test_modes(tmp_path, modes, channels):
 def test_one_colour_image_beyond_the_sample_makes_all_rgb(tmp_path):
     fill(tmp_path, 10, mode="L")
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red" / "001.png")
-    _, files = list_files(tmp_path)
+    files = list_folder(tmp_path).parts
     how = Reading(None, "auto", stop=True, max_memory=2**20, workers=0, sample=3)
     assert read(files, how)[0]["train"].channels == 3
     assert load_data(tmp_path).channels == 3
@@ -296,10 +297,10 @@ def test_stop_raises(tmp_path):
 
 def test_unknown_names():
     names = "digits, cifar10, cifar100, svhn, fashion-mnist, imagenet"
-    line = f"data 'digitz' is neither a known name ({names}) nor a folder. Did you mean 'digits'?"
+    line = f"data 'digitz' is neither a known name ({names}) nor a folder or file. Did you mean 'digits'?"
     assert error_line("digitz") == line
     assert error_line("/no/where") == (
-        f"data '/no/where' is neither a known name ({names}) nor a folder: "
+        f"data '/no/where' is neither a known name ({names}) nor a folder or file: "
         "give the path of a folder with a folder of images per class"
     )
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from humanize import naturalsize
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from msgdas.data.check.folder import Copies, Report
+from msgdas.data.check.proposal import Proposal
+from msgdas.data.check.report import Copies, Report
 
-__all__ = ["describe"]
+__all__ = ["describe", "to_dict"]
 
 NAMED = 3  # files named in the text
 WIDTH = 80
@@ -21,56 +23,74 @@ WIDTH = 80
 
 def describe(report: Report) -> list[str]:
     """The report as lines of at most 80 columns, problems first. Commands are broken between words only."""
-    blocks = [_problems(report), _notes(report), _contents(report), _proposed(report)]
+    said = [line for text in report.problems for line in _wrapped("problem: ", text)]
+    said += [line for text, details in _warned(report) for line in (*_wrapped("warning: ", text), *details)]
+    blocks = [said, _notes(report), _contents(report), [] if report.problems else _proposed(report.proposal)]
     return [line for block in blocks if block for line in (*block, "")][:-1]
 
 
-def _problems(report: Report) -> list[str]:
-    lines = [line for reason in report.refused for line in _wrapped("  ", f"a search would not start: {reason}")]
+def to_dict(report: Report) -> dict[str, Any]:
+    """The report as plain values, with ``ok``, ``leaks``, ``conflicts`` and ``warnings``, one line each."""
+    found = {"ok": report.ok, **asdict(report)}
+    found |= {"leaks": [asdict(c) for c in report.leaks], "conflicts": [asdict(c) for c in report.conflicts]}
+    found["warnings"] = [text for text, _ in _warned(report)]
+    del found["likely_wrong"]
+    return found
+
+
+def _warned(report: Report) -> list[tuple[str, list[str]]]:
+    """Each warning, and lines of details."""
+    found: list[tuple[str, list[str]]] = [(text, []) for text in report.likely_wrong]
     if report.unreadable:
         every = len(report.unreadable) + _total(report)
-        lines += [f"  {len(report.unreadable):,} of {every:,} image files cannot be read and are left out"]
-        lines += _listed(f"{file}: {reason}" for file, reason in report.unreadable.items())
-    lines += _leaks(report)
-    if report.conflicts:
-        lines += _wrapped("  ", f"LABEL CONFLICT: {_images(report.conflicts)} under two classes; keep the right one")
-        lines += _groups(report.conflicts, lambda c: c.classes)
-    return ["problems", *lines] if lines else []
-
-
-def _leaks(report: Report) -> list[str]:
-    """Each pair of parts that share images: accuracy on the first is too high if the second was trained on."""
-    lines = []
-    for part, other in (("test", "train"), ("val", "train"), ("test", "val")):
-        shared = [c for c in report.copies if {part, other} <= set(c.parts)]
-        if shared:
-            count, every = sum(c.parts.count(part) for c in shared), sum(report.images[part].values())
-            text = f"LEAK: {count:,} of {every:,} {part} images are in {other} too, so accuracy on {part} is too high"
-            lines += _wrapped("  ", f"{text}; keep one of each") + _groups(shared, lambda c: c.parts)
-    return lines
-
-
-def _notes(report: Report) -> list[str]:
-    lines = []
+        files = _listed(f"{file}: {reason}" for file, reason in report.unreadable.items())
+        found.append((f"{len(report.unreadable):,} of {every:,} image files cannot be read and are left out", files))
+    found += _leaks(report, report.copies, "are in {} too", "LEAK: ")
+    found += _leaks(report, report.near_copies, "look like images in {}", "NEAR-COPIES: ")
+    for copies, word in ((report.conflicts, "LABEL CONFLICT"), (_conflicts(report.near_copies), "near-copies")):
+        if copies:
+            text = f"{word}: {_images(copies)} under two classes; keep the right one"
+            found.append((text, _groups(copies, lambda c: c.classes)))
     repeats = [c for c in report.copies if len(c.parts) > len(set(c.parts)) and not c.conflict]
     if repeats:
         count = sum(len(c.parts) - len(set(c.parts)) for c in repeats)
-        lines += _wrapped("  ", f"copies within a part, besides the first of each: {count:,}; they weigh more")
-        lines += _groups(repeats, lambda c: c.files)
+        text = f"copies within a part, besides the first of each: {count:,}; they weigh more"
+        found.append((text, _groups(repeats, lambda c: c.files)))
+    near = [c for c in report.near_copies if not c.leak and not c.conflict]
+    if near:
+        text = f"near-copies within a part, besides the first of each: {sum(len(c.files) - 1 for c in near):,}"
+        found.append((text, _groups(near, lambda c: c.files)))
+    if any((report.copies, report.near_copies)):
+        found.append(("--drop-duplicates leaves out all but one of each", []))
+    if report.compared < _total(report):
+        found.append((f"copies were looked for among {report.compared:,} of {_total(report):,} images", []))
     for part, classes in report.missing.items():
-        lines += _wrapped("  ", f"classes without images in {part}: {_few(classes)}")
-    if report.empty_folders:
-        lines += _wrapped("  ", f"folders without images, no classes: {_few(report.empty_folders)}")
-    if report.unused:
-        lines += _wrapped("  ", f"image files outside the class folders, not used: {len(report.unused):,}")
-        lines += _listed(report.unused)
-    if report.other_files:
-        lines += _wrapped("  ", f"files that are not read: {_counts(report.other_files)}")
-    return ["notes", *lines] if lines else []
+        found.append((f"classes without images in {part}: {_few(classes)}", []))
+    return found
+
+
+def _conflicts(copies: Iterable[Copies]) -> list[Copies]:
+    return [c for c in copies if c.conflict]
+
+
+def _leaks(report: Report, copies: Iterable[Copies], how: str, word: str) -> list[tuple[str, list[str]]]:
+    """Each pair of parts that share images: accuracy on the first is too high if the second was trained on."""
+    found = []
+    for part, other in (("test", "train"), ("val", "train"), ("test", "val")):
+        shared = [c for c in copies if {part, other} <= set(c.parts)]
+        if shared:
+            count, every = sum(c.parts.count(part) for c in shared), sum(report.images[part].values())
+            text = f"{word}{count:,} of {every:,} {part} images {how.format(other)}, so accuracy on {part} is too high"
+            found.append((f"{text}; keep one of each", _groups(shared, lambda c: c.parts)))
+    return found
+
+
+def _notes(report: Report) -> list[str]:
+    return _wrapped("note: ", f"files that are not read: {_counts(report.other_files)}") if report.other_files else []
 
 
 def _contents(report: Report) -> list[str]:
-    parts = {part: sum(report.images[part].values()) for part in ("train", "val", "test")}
+    parts = {part: sum(counts.values()) for part, counts in report.images.items()}
     kinds = asdict(report.kinds)
     names = ("grey", "colour", "transparent", "animated", "rotated")
     split = f" ({' and '.join(report.split_off)} split off train)" if report.split_off else ""
@@ -95,10 +115,7 @@ def _classes(report: Report) -> str:
     return f"{len(train):,}, of {train[small]:,} ({small}) to {train[large]:,} ({large}) training images{ratio}"
 
 
-def _proposed(report: Report) -> list[str]:
-    proposal = report.proposal
-    if proposal is None:
-        return []
+def _proposed(proposal: Proposal) -> list[str]:
     width = max(map(len, proposal.reasons)) + 4
     lines = [line for option, why in proposal.reasons.items() for line in _wrapped(f"  {option:<{width - 2}}", why)]
     needed, free = (naturalsize(n, binary=True) for n in (proposal.memory_needed, proposal.memory_free))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 __all__ = ["Proposal", "propose", "training"]
 
+STEP, LEAST_SIDE = 8, 16  # pixels of a rectangle's sides
 SIDES = (32, 64, 128, 224)  # image sizes that are proposed: a network's cost grows little from one to the next
 LARGEST_ON_CPU = 128  # a larger size doubles the time of a step
 LARGE_SPACE = 2000  # training images from which on the larger space is proposed: a rule of thumb
@@ -43,6 +44,9 @@ def propose(
     images: int,
     channels: int,
     median_side: int,
+    shape: tuple[int, int] | None = None,
+    labels: str | None = None,
+    group: str | None = None,
     imbalance: float | None,
     memory_free: int,
     gpu: bool,
@@ -52,19 +56,24 @@ def propose(
     Args:
         train, images: number of images in the training part, and in all parts.
         median_side: median of the shorter sides, in pixels.
+        shape: median width and height of images that are too long to be made squares.
+        labels, group: options that were given.
         imbalance: ratio of training images of the largest and the smallest class, if that has any.
         memory_free: in bytes.
         gpu: whether the machine has one.
     """
     half = train // 2
     side, why_side = _side(median_side, gpu)
+    height, width = (side, side) if shape is None else _rectangle(shape, side)
+    if shape is not None:
+        why_side = f"the median image is {shape[1]:,} × {shape[0]:,}, height by width, too long for a square"
     space, why_space = _space(train, gpu)
     batch, why_batch = _batch(half)
     steps = max(1, half // batch)
     epochs = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps))
     options: dict[tuple[str, ...], str] = {
         ("--space", space): why_space,
-        ("--image-size", str(side)): why_side,
+        ("--image-size", str(side) if height == width else f"{height}x{width}"): why_side,
         ("--epochs", str(epochs)): f"of {steps:,} steps: at least {LEAST_EPOCHS}, and {LEAST_STEPS:,} steps in all",
         ("--batch-size", str(batch)): why_batch,
     }
@@ -73,11 +82,21 @@ def propose(
         options[weights] = f"the largest class is {imbalance:.1f} × the smallest"
     data = folder if os.sep in folder else f"./{folder}"  # 'digits' alone is a data set
     out = f"runs/{Path(folder).resolve().name}"
-    search = ["msgdas", "search", "--data", data, *(word for option in options for word in option), "--out", out]
+    given = [word for name, value in (("--labels", labels), ("--group", group)) if value for word in (name, value)]
+    search = [
+        "msgdas",
+        "search",
+        "--data",
+        data,
+        *given,
+        *(word for option in options for word in option),
+        "--out",
+        out,
+    ]
     smaller = _smaller(space, side, gpu)
     if smaller:
         options[smaller] = "of the training: the default, 5 a stage, takes over four times as long"
-    needed = images * channels * side**2
+    needed = images * channels * height * width
     return Proposal(
         commands=(shlex.join(search), training(out, space, side, gpu=gpu)),
         reasons={" ".join(option): why for option, why in options.items()},
@@ -102,6 +121,15 @@ def _side(median_side: int, gpu: bool) -> tuple[int, str]:
     side = fitting if gpu else min(fitting, LARGEST_ON_CPU)
     why = f"the shorter sides' median is {median_side:,}"
     return side, f"{why}; a larger one doubles a CPU's time" if side < fitting else why
+
+
+def _rectangle(shape: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width of the same aspect ratio with about as many pixels as a square of the side, or the images' own
+    if they are smaller. Sides are multiples of 8."""
+    width, height = shape
+    scale = min(1.0, side / math.sqrt(width * height))
+    tall, wide = (max(LEAST_SIDE, STEP * round(scale * length / STEP)) for length in (height, width))
+    return tall, wide
 
 
 def _space(train: int, gpu: bool) -> tuple[str, str]:
