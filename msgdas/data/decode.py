@@ -15,8 +15,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from msgdas.data.form import Form, Range
+from msgdas.data.pixels import as_bytes, planes
 from msgdas.errors import InputError
 
 __all__ = [
@@ -57,6 +59,7 @@ NOT_READ = frozenset({
     ".raf", ".raw", ".exr", ".hdr", ".dcm", ".nii", ".tga", ".dds", ".ico", ".eps", ".pcx",
 }) - SUFFIXES  # fmt: skip
 """Pictures that are left out, which is said."""
+ARRAY = ".npy"  # an image for predict
 DEEP = frozenset({".png", ".tif", ".tiff", ".pgm", ".pnm"})
 # What Pillow's decoders raise for damaged files; Warning: if warnings are errors
 UNREADABLE = (
@@ -205,6 +208,8 @@ def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -
 def _decode(image: Image.Image | str | Path, form: Form) -> npt.NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         return _formed(image, form)
+    if Path(image).suffix.lower() == ARRAY:
+        return _formed_array(Path(image), form)
     twice = 2 * max(form.height, form.width)
     try:
         with Image.open(image) as opened:
@@ -213,6 +218,25 @@ def _decode(image: Image.Image | str | Path, form: Form) -> npt.NDArray[np.uint8
             return _formed(opened, form)
     except UNREADABLE as error:
         raise _unreadable(image, error) from None
+
+
+def _formed_array(path: Path, form: Form) -> npt.NDArray[np.uint8]:
+    """An image in a ``.npy`` file, of any number of channels."""
+    try:
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        if array.nbytes > MOST_PIXELS * 8:
+            raise ValueError(f"it has {array.nbytes:,} bytes")
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    known = form.integers if array.dtype.kind in "bui" else form.floats
+    pixels = as_bytes(planes(f"image '{path}'", array[None]), known)[0]
+    if len(pixels) != form.channels:
+        raise InputError(f"image '{path}' has {len(pixels)} channels: the network takes {form.channels}")
+    size = form.height, form.width
+    if pixels.shape[1:] == size:
+        return pixels
+    grown = F.interpolate(torch.from_numpy(pixels)[None].float(), size, mode="bilinear", antialias=True)
+    return grown.round().byte().numpy()[0]
 
 
 def refuse_large(image: Image.Image) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from msgdas.data.decode import UNREADABLE, is_grey, refuse_large
 from msgdas.data.listing import Listing, short
 
-__all__ = ["Facts", "Look", "copies_of", "distinct", "look_all", "near_copies_of"]
+__all__ = ["Facts", "Look", "array_facts", "copies_of", "distinct", "look_all", "near_copies_of"]
 
 CHUNK = 16  # files per task of a thread
 DRAFT = (256, 256)  # a large JPEG is decoded at ½, ¼ or ⅛ if that is still this large
@@ -100,6 +101,15 @@ def _facts(path: Path, *, decode: bool) -> Facts | str:
         return "not an image" if path.stat().st_size else "empty file"
     except UNREADABLE as error:
         return getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+
+
+def array_facts(pixels: Tensor) -> Facts:
+    """The facts of one image in memory, uint8 ``(C, H, W)``."""
+    channels, height, width = pixels.shape
+    grey = Image.fromarray(pixels.float().mean(0).round().byte().numpy())
+    digest = hashlib.sha256(f"{tuple(pixels.shape)}".encode() + pixels.contiguous().numpy().tobytes()).digest()
+    look = _look(grey)._replace(digest=digest)
+    return Facts((width, height), "array", channels == 1, transparent=False, animated=False, rotated=False, look=look)
 
 
 def _look(image: Image.Image) -> Look:

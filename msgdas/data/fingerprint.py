@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from msgdas.data.arrays import is_arrays
 from msgdas.data.source import find_files
 
 __all__ = ["changes", "fingerprint"]
@@ -27,6 +28,8 @@ def fingerprint(spec: str | Path, labels: str | Path | None = None) -> dict[str,
     Raises:
         InputError: there are no data, as in `load_data`.
     """
+    if is_arrays(spec):
+        return _of_arrays(Path(spec))
     listing = find_files(spec, labels)
     classes, parts = listing.classes, listing.parts
     files = {
@@ -42,6 +45,15 @@ def fingerprint(spec: str | Path, labels: str | Path | None = None) -> dict[str,
         "counts": {part: {name: counts[part, name] for name in names} for part in parts},
     }
     return seen | ({"files": files} if len(files) <= NAMES else {})
+
+
+def _of_arrays(path: Path) -> dict[str, Any]:
+    """By the content of the file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return {"digest": digest.hexdigest(), "classes": [], "counts": {}}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import Any
 
 from msgdas.errors import InputError, shown
 
@@ -45,6 +46,11 @@ class Form:
     def square(cls, channels: int, side: int) -> Form:
         """Squares, cropped."""
         return cls(channels, side, side)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Form:
+        """From its fields as JSON has them."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
     @property
     def bytes(self) -> int:

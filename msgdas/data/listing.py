@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgdas.data.decode import NOT_READ, SUFFIXES
 
-__all__ = ["LISTED", "Files", "Listing", "beside", "some"]
+__all__ = ["LISTED", "Beside", "Files", "Listing", "beside", "some"]
 
 Files = list[tuple[Path, int]]  # image file, label
 LISTED = 3  # names in a message

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import humanize
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msgdas.data.ahead import available_cpus
+from msgdas.data.arrays import is_arrays, read_arrays
 from msgdas.data.augment import Augment
 from msgdas.data.duplicates import distinct
 from msgdas.data.form import RESIZE, Form, parse_size
@@ -36,7 +37,7 @@ MOST_WORKERS = 8  # by default
 
 
 def load_data(
-    spec: str | Path,
+    spec: str | Path | Mapping[str, Any],
     *,
     labels: str | Path | None = None,
     group: str | None = None,
@@ -60,7 +61,8 @@ def load_data(
         spec: a name that ``msgdas search --help`` lists, such as ``"digits"`` (1,797 grey 8 × 8 images, offline) or
             ``"cifar10"`` (from its official files); or a folder with ``train/``, ``val/`` (``validation/``, ``valid/``)
             and ``test/``, a folder per class in each, or with class folders only. Missing parts are split off train;
-            the named sets have no val part. Or a CSV file, a zip or tar file, a folder of shards: see `find_files`.
+            the named sets have no val part. Or a CSV file, a zip or tar file, a folder of shards: see `find_files`. Or
+            a ``.npz`` file, or arrays by name, see `read_arrays`.
         labels: CSV file with the labels of the images in the folder ``spec``.
         group: ``"folder"`` or a regular expression: which images must stay in one part, see `find_files`.
         data_dir: where the official files are, torchvision's ``root``; default: the environment variable
@@ -102,17 +104,19 @@ def load_data(
         form=form,
     )
     root = Path(data_dir or default_folder()).expanduser()
-    if spec in NAMED:
+    if isinstance(spec, str) and spec in NAMED:
         loaded = _named(str(spec), root, download, fractions, split_seed, how)
     elif spec == IMAGENET:
         loaded = _imagenet(root, download, val_fraction, split_seed, how)
+    elif is_arrays(spec):
+        loaded = _arrays(spec, fractions, split_seed, how)
     else:
-        listing = find_files(_existing(spec), labels, group)
+        listing = find_files(_existing(str(spec)), labels, group)
         loaded = _files(distinct(listing) if drop_duplicates else listing, fractions, split_seed, how)
     _refuse_few(loaded)
     _warn_missing(loaded)
     mean, std = mean_and_std(loaded.parts["train"])
-    mirroring = _mirroring(loaded, mirror, usual=spec in NAMES)
+    mirroring = _mirroring(loaded, mirror, usual=isinstance(spec, str) and spec in NAMES)
     augment = replace(loaded.augment, flip=mirroring.on)
     return DataSet(
         loaded.name,
@@ -153,6 +157,17 @@ def _named(name: str, root: Path, download: bool, fractions: dict[str, float], s
     train = resized["train"]
     form = Form(train.channels, train.height, train.width)
     return _Loaded(name, classes, resized, NAMED[name].augment(train.size), form)
+
+
+def _arrays(spec: Any, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
+    name = "arrays" if isinstance(spec, Mapping) else Path(_existing(spec)).stem
+    classes, parts, form = read_arrays(spec, how.max_memory)
+    missing = {part: fraction for part, fraction in fractions.items() if part not in parts}
+    index = hold_out(parts["train"].labels, classes, missing, seed)
+    resized = _resized(parts | {part: parts["train"].take(chosen) for part, chosen in index.items()}, how)
+    train = resized["train"]
+    form = replace(form, height=train.height, width=train.width, resize="stretch")
+    return _Loaded(name, classes, resized, Augment(crop=max(1, train.size // 8), flip=True), form)
 
 
 def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:

@@ -79,7 +79,7 @@ def begun_form(path: Path) -> Form | None:
     """What the run in ``path`` makes images into. Older versions made every image a square, cropped."""
     noted = Run.open(path, lock=False).config.get("dataset", {})
     try:
-        return Form.square(noted["in_channels"], noted["image_size"]) if "form" not in noted else Form(**noted["form"])
+        return Form.square(noted["in_channels"], noted["image_size"]) if "form" not in noted else Form.of(noted["form"])
     except (KeyError, TypeError):
         return None
 

@@ -42,7 +42,7 @@ class TrainedNetwork(nn.Module):
         """What images are made into; earlier versions cropped them to squares."""
         size = self.description["size"]
         given = self.description.get("form")
-        return Form(**given) if given else Form.square(size["in_channels"], size["image_size"])
+        return Form.of(given) if given else Form.square(size["in_channels"], size["image_size"])
 
     def forward(self, pixels: Tensor) -> Tensor:
         """``(B, C, S, S)`` uint8 pixels → ``(B, classes)`` logits."""

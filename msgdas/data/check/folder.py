@@ -11,15 +11,18 @@ from typing import NamedTuple
 
 import psutil
 import torch
+from torch import Tensor
 
+from msgdas.data.arrays import is_arrays, read_arrays
 from msgdas.data.check.proposal import propose
 from msgdas.data.check.report import Copies, Kinds, Report
-from msgdas.data.duplicates import Facts, copies_of, look_all, near_copies_of
+from msgdas.data.duplicates import Facts, array_facts, copies_of, look_all, near_copies_of
 from msgdas.data.folder import PARTS, empty_folders
 from msgdas.data.form import Form, elongated
-from msgdas.data.images import ImageFiles
-from msgdas.data.listing import Files, Listing, beside
+from msgdas.data.images import ImageFiles, Images
+from msgdas.data.listing import Beside, Files, Listing, beside
 from msgdas.data.mirror import SIDE, decide
+from msgdas.data.read import memory_limit
 from msgdas.data.source import find_files, is_source
 from msgdas.data.split import FRACTIONS, split_files
 from msgdas.errors import InputError, shown
@@ -55,11 +58,13 @@ def check_folder(
     """
     if not is_source(path):
         raise InputError(f"data {shown(str(path))} is no folder or file: give the path of one with images")
-    listing = find_files(path, labels, group)
+    arrays = _Arrays(path) if is_arrays(path) else None
+    listing = arrays.listing if arrays else find_files(path, labels, group)
     folder, classes = listing.root, listing.classes
     parts, refused = _split(listing)
     entries = [_Entry(file, part, label) for part in PARTS if part in parts for file, label in parts[part]]
-    looks = list(zip(entries, look_all([e.path for e in entries], on_file)))
+    paths = [entry.path for entry in entries]
+    looks = list(zip(entries, arrays.facts(paths) if arrays else look_all(paths, on_file)))
     seen = {entry: facts for entry, facts in looks if isinstance(facts, Facts)}
     if not seen:
         raise InputError(
@@ -67,11 +72,13 @@ def check_folder(
         )
     images, kinds = _count(seen, classes, parts), _kinds(list(seen.values()))
     sizes = [facts.size for facts in seen.values()]
-    readable = [(e.path, e.label) for e in seen if e.part == "train"]
-    mirroring = decide(classes, ImageFiles.of(readable, Form.square(1, SIDE)))
+    train_files = [(e.path, e.label) for e in seen if e.part == "train"]
+    mirroring = decide(
+        classes, arrays.images(train_files) if arrays else ImageFiles.of(train_files, Form.square(1, SIDE))
+    )
     train = images["train"].values()
     imbalance = max(train) / min(train) if min(train) else None
-    aside = beside(listing)
+    aside = beside(listing) if arrays is None else Beside((), (), (), {})
     not_read = aside.warnings[:1] if aside.not_read else []
     proposal = propose(
         str(path),
@@ -98,7 +105,7 @@ def check_folder(
         copies=tuple(_copies(copies_of(found), list(seen), classes, folder)),
         near_copies=tuple(_copies(near_copies_of(found), list(seen), classes, folder)),
         compared=sum(look is not None for look in found),
-        empty_folders=() if listing.labels else tuple(_inside(folder, f) for f in empty_folders(folder)),
+        empty_folders=() if arrays or listing.labels else tuple(_inside(folder, f) for f in empty_folders(folder)),
         other_files=dict(aside.other),
         not_read=tuple(_inside(folder, f) for f in aside.not_read),
         unused=tuple(_inside(folder, f) for f in aside.unused),
@@ -112,6 +119,27 @@ def check_folder(
         mirror={"on": mirroring.on, "why": mirroring.why},
         proposal=proposal,
     )
+
+
+class _Arrays:
+    """The images of a file of arrays, as files that have a part and a number as their names."""
+
+    def __init__(self, path: str | Path) -> None:
+        classes, self._parts, _ = read_arrays(path, memory_limit())
+        files = {
+            part: [(Path(part, str(i)), label) for i, label in enumerate(images.labels.tolist())]
+            for part, images in self._parts.items()
+        }
+        self.listing = Listing(Path(path).stem, Path(), classes, files)
+
+    def facts(self, paths: Sequence[Path]) -> list[Facts]:
+        return [array_facts(self._pixels(path)) for path in paths]
+
+    def images(self, files: Files) -> Images:
+        return Images(torch.stack([self._pixels(path) for path, _ in files]), torch.tensor([y for _, y in files]))
+
+    def _pixels(self, path: Path) -> Tensor:
+        return self._parts[path.parent.name].pixels[int(path.name)]
 
 
 def _split(listing: Listing) -> tuple[Mapping[str, Files], list[str]]:
