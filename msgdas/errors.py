@@ -10,6 +10,9 @@ class InputError(ValueError):
     2."""
 
 
-def shown(value: str) -> str:
-    """A value for a message of one line: quoted, and cut if it is long."""
-    return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}… ({len(value):,} characters)"
+def shown(value: object) -> str:
+    """A value for a message of one line: a text quoted, anything else as Python writes it, and cut if it is long."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}… ({len(value):,} characters)"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"
