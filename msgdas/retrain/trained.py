@@ -162,7 +162,7 @@ def _refuse_other_tensors(file: Path, description: dict[str, Any]) -> None:
         ValueError: it has others.
     """
     with safe_open(file, "pt") as there:
-        shapes = {name: list(there.get_slice(name).get_shape()) for name in there.keys()}
+        shapes = {name: list(there.get_slice(name).get_shape()) for name in there.keys()}  # noqa: SIM118 # no dict
     with _limited_to(len(shapes)), torch.device("meta"):
         wanted = {name: list(tensor.shape) for name, tensor in _network(description).state_dict().items()}
     if wanted != shapes:

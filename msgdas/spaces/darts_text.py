@@ -31,11 +31,13 @@ def to_string(genotype: Genotype) -> str:
         for state, node in enumerate(cell.nodes, 2):
             if len(node) != 2 or any(label not in OPERATIONS for label, _ in node):
                 raise InputError(
-                    f"state {state} of the {kind} cell is {shown(list(node))}: darts needs two of {', '.join(OPERATIONS)}"
+                    f"state {state} of the {kind} cell is {shown(list(node))}: "
+                    f"darts needs two of {', '.join(OPERATIONS)}"
                 )
         if min(cell.concat) < 2:
             raise InputError(
-                f"the {kind} cell concatenates {shown(list(cell.concat))}: darts needs states from 2 to {1 + len(cell.nodes)}"
+                f"the {kind} cell concatenates {shown(list(cell.concat))}: "
+                f"darts needs states from 2 to {1 + len(cell.nodes)}"
             )
         parts += [f"{kind}={[edge for node in cell.nodes for edge in node]}", f"{kind}_concat={list(cell.concat)}"]
     return f"Genotype({', '.join(parts)})"

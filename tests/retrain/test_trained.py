@@ -152,7 +152,7 @@ def test_no_size_makes_it_build_without_end(space, name, tmp_path):
 
 def test_a_cell_without_parameters_does_not_make_it_build_without_end(tmp_path):
     network, description = save(tmp_path / "run")
-    description["genotype"]["choices"] = dict.fromkeys(description["genotype"]["choices"], ["none"])
+    description["genotype"]["choices"] = {name: ["none"] for name in description["genotype"]["choices"]}
     description["size"]["cells"] = 10**7
     save_trained(tmp_path / "run", network, description)
     assert "far more than the" in refused(tmp_path / "run")
