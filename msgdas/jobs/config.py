@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from msgdas.data import DataSet
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut, shown
 from msgdas.jobs.option import Settings, dashed, options
 from msgdas.jobs.resolve import data_fingerprint
 from msgdas.retrain.recipe import Recipe
@@ -21,6 +21,9 @@ __all__ = ["FORMAT", "begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
 
 FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
+
+LARGEST = 2**20  # characters of a file of settings
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of yaml's constructors
 
 Model = TypeVar("Model", bound=Settings)
 PATHS = ("data", "prior")  # kept absolute, so that a run can be resumed from anywhere
@@ -59,10 +62,9 @@ def begun(model: type[Model], folder: str | Path, command: str) -> Model:
             read.
     """
     config = upgraded(Run.open(folder, lock=False))
-    if config.get("command", command) != command:
-        raise InputError(
-            f"run '{folder}' was made by 'msgdas {config['command']}': give that command, or another --out"
-        )
+    if (other := config.get("command", command)) != command:
+        made = shown(f"msgdas {other}")
+        raise InputError(f"run '{folder}' was made by {made}: give that command, or another --out")
     settings = config.get("settings")
     if not isinstance(settings, dict):
         raise InputError(f"run '{folder}' has no settings in its config.json: start again with another --out")
@@ -83,7 +85,7 @@ def upgraded(run: Run) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT:
         raise InputError(
             f"run '{run.path}' was written by a newer msgdas ({_writer(config)}): its config.json has version "
-            f"{version}, this one reads up to {FORMAT}; update msgdas"
+            f"{shown(version)}, this one reads up to {FORMAT}; update msgdas"
         )
     if version == 1 and isinstance(config.get("settings"), dict) and config.get("command") == "train":
         settings = dict(config["settings"])
@@ -96,7 +98,7 @@ def upgraded(run: Run) -> dict[str, Any]:
 
 def _writer(config: Mapping[str, Any]) -> str:
     found = config.get("versions")
-    return str(found.get("msgdas", "unknown")) if isinstance(found, dict) else "unknown"
+    return cut(str(found.get("msgdas", "unknown"))) if isinstance(found, dict) else "unknown"
 
 
 # ------------------------------------------------------------------------- YAML
@@ -112,6 +114,17 @@ def to_yaml(settings: Settings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def _load_yaml(path: Path) -> Any:
+    with open(path, encoding="utf-8") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ValueError(f"more than {LARGEST:,} characters")
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):  # a few can mean gigabytes
+            raise ValueError("settings have no aliases such as *name")
+    return yaml.safe_load(text)
+
+
 def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     """The values in a file, by the names of the model's fields, not yet checked.
 
@@ -120,11 +133,12 @@ def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     """
     where = f"--config '{path}'"
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = _load_yaml(Path(path))
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror}") from None
-    except (UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where} is no YAML ({' '.join(str(error).split())}): see --print-config") from None
+    except (*DAMAGE, yaml.YAMLError) as error:
+        reason = cut(" ".join(str(error).split()) or type(error).__name__)
+        raise InputError(f"{where} is no YAML ({reason}): see --print-config") from None
     if found is None:
         return {}
     if not isinstance(found, dict):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut, shown
 
 __all__ = ["Group", "Option", "Settings", "dashed", "option", "options"]
 
@@ -153,8 +153,10 @@ def _line(model: type[Settings], error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         near = get_close_matches(dashed(name), map(dashed, model.model_fields), n=1)
-        return f"option {dashed(name)!r} is not known: " + (f"did you mean {near[0]!r}?" if near else "see --help")
-    return f"--{dashed(name)} {error['input']}: {_way_out(model.model_fields[name], error)}"
+        return f"option {shown(dashed(name))} is not known: " + (f"did you mean {near[0]!r}?" if near else "see --help")
+    given = error["input"]
+    value = cut(given) if isinstance(given, str) and given else shown(given)
+    return f"--{dashed(name)} {value}: {_way_out(model.model_fields[name], error)}"
 
 
 def _way_out(field: FieldInfo, error: ErrorDetails) -> str:

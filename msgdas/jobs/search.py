@@ -18,7 +18,7 @@ from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
 from msgdas.data.check.proposal import training
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config
@@ -186,12 +186,12 @@ def _refuse_another_search(run: Run, now: Mapping[str, Any]) -> None:
     """Raises:
     InputError: the run began as another search than its settings mean now, by the defaults of another version.
     """
-    began = run.config.get("search", {})
+    began, versions = run.section("search"), run.section("versions")
     for name, value in json.loads(json.dumps(now)).items():
         if name in began and not _agree(began[name], value):
             raise InputError(
-                f"run '{run.path}' began with {dashed(name)} {began[name]} and would go on with {value}: "
-                f"finish it with msgdas {run.config.get('versions', {}).get('msgdas')} as it was, or start anew"
+                f"run '{run.path}' began with {dashed(name)} {shown(began[name])} and would go on with {shown(value)}: "
+                f"finish it with msgdas {versions.get('msgdas')} as it was, or start anew"
             )
 
 

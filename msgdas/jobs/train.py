@@ -10,6 +10,7 @@ import torch
 
 from msgdas.cost import count
 from msgdas.data import DataSet
+from msgdas.errors import InputError, shown
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config, upgraded
@@ -91,9 +92,14 @@ def _recipe(settings: TrainSettings) -> Recipe:
 
 def _begun_recipe(out: Path, settings: TrainSettings) -> Recipe:
     """The recipe that the run in ``out`` began with, whatever its name means in this version."""
-    kept = upgraded(Run.open(out, lock=False)).get("recipe", {})
-    known = {field.name for field in fields(Recipe)}
-    return replace(_recipe(settings), **{name: value for name, value in kept.items() if name in known})
+    run, recipe = Run.open(out, lock=False), _recipe(settings)
+    run.section("recipe")
+    kept = upgraded(run).get("recipe") or {}
+    known = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+    for name, value in kept.items():
+        if name in known and type(value) not in (type(known[name]), *((int,) if type(known[name]) is float else ())):
+            raise InputError(f"run '{out}' has recipe.{name} {shown(value)} in config.json: start again")
+    return replace(recipe, **{name: value for name, value in kept.items() if name in known})
 
 
 def _numbers(recipe: Recipe) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from msgdas.data import decode, normalise
-from msgdas.errors import InputError, shown
+from msgdas.errors import InputError, shown, wrong
 from msgdas.genotype import Genotype
 from msgdas.runs import read_json, write_atomic, write_json
 from msgdas.spaces import find_space
@@ -137,13 +137,7 @@ def _read_description(file: Path) -> dict[str, Any]:
     try:
         return _Description.model_validate(read_json(file)).model_dump(exclude_unset=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            reason = f"{place} is missing"
-        else:
-            reason = f"{place} {shown(first['input'])}: {first['msg']}" if place else first["msg"]
-        raise ValueError(f"{file.name}: {reason}") from None
+        raise ValueError(f"{file.name}: {wrong(error)}") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{file.name}: {getattr(error, 'strerror', None) or error}") from None
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut
+from msgdas.runs.checkpoint import DAMAGE
 from msgdas.runs.finite import first_bad, not_a_number, tensors
 from msgdas.runs.folder import Run
 from msgdas.runs.signals import Stop
@@ -94,16 +95,25 @@ def resume(job: Stateful, run: Run | None, length: int) -> Place:
         length: steps per epoch.
 
     Raises:
-        InputError: no checkpoint is readable, or metrics are missing.
+        InputError: no checkpoint is readable or fits, or metrics are missing. ``job`` may be changed then.
     """
     state = run.load() if run else None
-    if run and state and "place" not in state:
-        raise InputError(f"the checkpoint in '{run.path}' is of an earlier version: start again with another --out")
-    place = Place(length, state["place"] if state else {})
+    if run is None or state is None:
+        place = Place(length, {})
+    else:
+        if "place" not in state:
+            raise InputError(f"the checkpoint in '{run.path}' is of an earlier version: start again with another --out")
+        try:
+            place = Place(length, state["place"])
+            job.load_state_dict(state["job"])
+        except DAMAGE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"the checkpoint in '{run.path}' does not fit what its config.json says ({cut(reason)}): "
+                "start again with another --out"
+            ) from error
     if run:
         run.cut_metrics(place.epoch)
-    if state:
-        job.load_state_dict(state["job"])
     return place
 
 
