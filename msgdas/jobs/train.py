@@ -14,6 +14,7 @@ from msgdas.errors import InputError, shown
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config, upgraded
+from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.process import prepare
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
 from msgdas.jobs.settings import TrainSettings
@@ -49,7 +50,17 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     default = space.network_size(data.image_size, genotype)
     chosen = {name: getattr(settings, name) or default[name] for name in ("channels", "cells")}
     size: dict[str, Any] = chosen | input_size(data) | network_form(space, settings.network)
-    cost = count(space.network(genotype, **size), data.channels, data.image_size)
+    refuse_too_large(
+        lambda cells: space.network(genotype, **size | {"cells": cells}),
+        channels=chosen["channels"],
+        cells=chosen["cells"],
+        batch=min(recipe.batch_size, len(data.train)),
+        in_channels=data.channels,
+        image_size=data.image_size,
+        device=settings.device,
+    )
+    with torch.device("meta"):
+        cost = count(space.network(genotype, **size), data.channels, data.image_size)
     auxiliary = space.auxiliary and recipe.auxiliary > 0
     torch.manual_seed(settings.seed)
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))

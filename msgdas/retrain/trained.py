@@ -110,7 +110,7 @@ class _Size(_Form, extra="forbid"):
     channels: int = Field(ge=1, le=100_000)
     cells: int = Field(ge=1)
     in_channels: int = Field(ge=1, le=1024)
-    image_size: int = Field(ge=1, le=65_536)
+    image_size: int = Field(ge=1, le=16_384)
     form: str | None = None
 
 
