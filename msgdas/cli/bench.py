@@ -30,6 +30,7 @@ from msgdas.jobs.search import check
 from msgdas.jobs.settings import DATA_HELP, CompareSettings, SearchSettings, method_options
 from msgdas.report.terminal import CountView
 from msgdas.runs import refuse_irregular
+from msgdas.runs.folder import CONFIG
 from msgdas.search import Method as SearchMethod
 from msgdas.spaces import find_space
 
@@ -181,7 +182,7 @@ def _refuse_if_none_can_run(tasks: Sequence[Task]) -> None:
     Raises:
         InputError: what is wrong with the first.
     """
-    if any(task.begun for task in tasks):
+    if any(os.path.exists(task.folder / CONFIG) for task in tasks):
         return
     first, *others = {task.spec: task for task in tasks}.values()
     reason = _reason(first)

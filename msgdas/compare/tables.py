@@ -60,7 +60,7 @@ class Table:
             InputError: the table does not have it.
         """
         if genotype not in self.accuracy:
-            raise InputError(f"table '{self.source}' has no '{self.column}' for {genotype}: complete it")
+            raise InputError(f"table {shown(self.source)} has no '{self.column}' for {genotype}: complete it")
         return self.accuracy[genotype]
 
     def write(self, path: str | Path) -> None:
@@ -95,7 +95,7 @@ def read_table(path: str | Path, space: str, column: str | None = None) -> Table
         raise
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:LONGEST_REASON]
-        raise InputError(f"table '{path}' cannot be read: {reason or type(error).__name__}") from None
+        raise InputError(f"table {shown(str(path))} cannot be read: {reason or type(error).__name__}") from None
 
 
 def read_nats(path: str | Path, dataset: str = "cifar10-valid", epochs: int = 200) -> Table:
@@ -118,7 +118,7 @@ def _table(path: Path, rows: Iterable[Row], space: Space, column: str | None, ca
     names: tuple[str, str, str | None] | None = None
     for place, row in rows:
         names = names or _columns(path, list(row), column)
-        where = f"table '{path}' {place}"
+        where = f"table {shown(str(path))} {place}"
         genotype = _genotype(where, row.get(names[0]), space)
         value = _number(where, names[1], row.get(names[1]), 100.0)
         if accuracy.setdefault(genotype, value) != value:
@@ -126,9 +126,11 @@ def _table(path: Path, rows: Iterable[Row], space: Space, column: str | None, ca
         if names[2]:
             seconds[genotype] = _number(where, names[2], row.get(names[2]), math.inf)
     if names is None:
-        raise InputError(f"table '{path}' is empty: give one with a line per genotype")
+        raise InputError(f"table {shown(str(path))} is empty: give one with a line per genotype")
     if max(accuracy.values()) <= 1:
-        raise InputError(f"table '{path}' column '{names[1]}' has no value above 1: give percent, not fractions")
+        raise InputError(
+            f"table {shown(str(path))} column '{names[1]}' has no value above 1: give percent, not fractions"
+        )
     return Table(str(path), called or names[1], accuracy, seconds)
 
 
@@ -140,7 +142,9 @@ def _columns(path: Path, there: list[str], column: str | None) -> tuple[str, str
         if name is None:
             names = ", ".join(" ".join(str(name)[:LONGEST_NAME].split()) for name in there[:12])
             way = "" if wanted is GENOTYPE else ": name one with --column"
-            raise InputError(f"table '{path}' has no column {' or '.join(map(str, wanted))}, but {names}{way}")
+            raise InputError(
+                f"table {shown(str(path))} has no column {' or '.join(map(str, wanted))}, but {names}{way}"
+            )
     return str(genotype), str(accuracy), _first(SECONDS, there)
 
 
@@ -176,7 +180,9 @@ def _rows(path: Path) -> Iterator[Row]:
         return _parquet(path)
     if name.endswith(".json"):
         return _json(path)
-    raise InputError(f"table '{path}': use .csv, .csv.gz, .parquet, .json or a folder with NATS-Bench's .pbz2 files")
+    raise InputError(
+        f"table {shown(str(path))}: use .csv, .csv.gz, .parquet, .json or a folder with NATS-Bench's .pbz2 files"
+    )
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -202,7 +208,9 @@ def _lines(file: IO[str]) -> Iterator[str]:
 def _json(path: Path) -> Iterator[Row]:
     rows = read_json(path, object_pairs_hook=_once)
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise InputError(f'table \'{path}\' is not an object of objects such as {{"00000000": {{"mean_acc": 93.1}}}}')
+        raise InputError(
+            f'table {shown(str(path))} is not an object of objects such as {{"00000000": {{"mean_acc": 93.1}}}}'
+        )
     for genotype, row in rows.items():
         yield f"entry {shown(genotype)}", row | {"genotype": genotype}
 
@@ -221,7 +229,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise InputError(f"table '{path}' needs pyarrow: pip install 'msgdas[tables]'") from None
+        raise InputError(f"table {shown(str(path))} needs pyarrow: pip install 'msgdas[tables]'") from None
     with parquet.ParquetFile(path) as file:
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         if file.metadata.num_rows > MOST_ROWS or sum(group.total_byte_size for group in groups) > LARGEST:

@@ -131,7 +131,7 @@ def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is not a mapping, or names something that is not an option.
     """
-    where = f"--config '{path}'"
+    where = f"--config {shown(str(path))}"
     try:
         found = _load_yaml(Path(path))
     except OSError as error:

@@ -153,6 +153,8 @@ def _option(name: str, field: FieldInfo) -> Option:
 
 def _line(model: type[Settings], error: ErrorDetails) -> str:
     """One error as a line: the option, its value, the way out."""
+    if not error["loc"]:  # a name that is no text
+        return "the name of an option is damaged: see --help"
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         near = get_close_matches(dashed(name), map(dashed, model.model_fields), n=1)

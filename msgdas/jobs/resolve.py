@@ -180,6 +180,6 @@ def free_folder(name: str) -> Path:
     """
     for number in range(1, 10_000):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not path.exists():
+        if not os.path.exists(path):
             return path
     raise InputError(f"runs/{name}-… are all taken: give --out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def read_json(path: Path, object_pairs_hook: Pairs | None = None) -> Any:
         OSError: the file cannot be read.
         ValueError: it is no regular file, larger than 64 MiB, or not JSON in UTF-8; one line.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError("it is not a regular file")
     with open(path, "rb") as file:
         data = file.read(LARGEST + 1)
