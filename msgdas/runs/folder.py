@@ -211,6 +211,11 @@ class Run:
             raise InputError(f"no readable checkpoint: {', '.join(damage)}: start again with another --out")
         return None
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a state was saved."""
+        return any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
+
     def _require_lock(self) -> None:
         if self._lock is None:
             raise RuntimeError(f"run '{self.path}' is open for reading only: use Run.open(path)")

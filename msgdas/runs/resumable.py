@@ -10,7 +10,7 @@ import torch
 
 from msgdas.errors import InputError, cut
 from msgdas.runs.checkpoint import DAMAGE
-from msgdas.runs.finite import first_bad, not_a_number, tensors
+from msgdas.runs.finite import NotANumber, first_bad, not_a_number, tensors
 from msgdas.runs.folder import Run
 from msgdas.runs.signals import Stop
 
@@ -142,8 +142,28 @@ def go_on(
 
     Raises:
         Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
-        InputError: the state holds a NaN or an infinity; the last checkpoint is kept.
+        InputError: a value is NaN or infinite; it is not saved, and the last checkpoint is kept.
     """
+    try:
+        _go_on(job, place, steps, stop, epochs, end_epoch, run, on_step, on_epoch)
+    except NotANumber as error:
+        if run is None:
+            raise
+        kept = "the last checkpoint is kept" if run.has_checkpoint else "there is no checkpoint yet"
+        raise InputError(f"{error}; {kept}") from error
+
+
+def _go_on(
+    job: Stateful,
+    place: Place,
+    steps: Iterator[dict[str, float]],
+    stop: Stop,
+    epochs: int,
+    end_epoch: Callable[[], Record],
+    run: Run | None,
+    on_step: Callable[[int, int, int], None] | None,
+    on_epoch: Callable[[Record], None] | None,
+) -> None:
     for metrics in steps:
         place.advance(metrics)
         if on_step:
