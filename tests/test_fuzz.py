@@ -57,7 +57,7 @@ MODELS = {"search": SearchSettings, "train": TrainSettings, "bench": CompareSett
 
 many = pytest.mark.parametrize(
     "examples",
-    [pytest.param(1, id="few"), pytest.param(100, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    [pytest.param(1, id="few"), pytest.param(15, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
 )  # fmt: skip
 
 

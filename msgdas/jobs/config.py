@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from msgdas.jobs.resolve import data_fingerprint
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, versions
 
-__all__ = ["FORMAT", "begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
+__all__ = ["FORMAT", "begun", "compare_begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
 
 FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
@@ -26,6 +27,13 @@ LARGEST = 2**20  # characters of a file of settings
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of yaml's constructors
 
 Model = TypeVar("Model", bound=Settings)
+SIZES = {
+    "classes": "classes",
+    "in_channels": "channels of an image",
+    "image_size": "pixels a side",
+    "train": "training images",
+}
+EXACT = ("msgdas", "torch")  # versions that a run is promised to repeat bit for bit
 PATHS = ("data", "prior")  # kept absolute, so that a run can be resumed from anywhere
 
 
@@ -73,6 +81,32 @@ def begun(model: type[Model], folder: str | Path, command: str) -> Model:
     except InputError as error:
         way_out = f"go on with it by msgdas {_writer(config)}, or start again with another --out"
         raise InputError(f"run '{folder}' has settings that this version cannot read ({error}): {way_out}") from None
+
+
+def compare_begun(run: Run, now: Mapping[str, Any]) -> None:
+    """Compare a run that goes on with ``now``, its `run_config` as it would be today.
+
+    Warns:
+        It began with another version of msgdas or torch, so it may go another way than it would have gone.
+
+    Raises:
+        InputError: the data have another number of classes, channels, pixels or training images.
+    """
+    before = run.section("dataset")
+    for name, what in SIZES.items():
+        if name in before and before[name] != now["dataset"][name]:
+            raise InputError(
+                f"run '{run.path}' began with {shown(before[name])} {what}, and the data now have "
+                f"{now['dataset'][name]}: give it the data it began with, or start anew"
+            )
+    versions = run.section("versions")
+    other = [
+        f"{name} {cut(str(versions[name]))}, now {now['versions'][name]}"
+        for name in EXACT
+        if versions.get(name) and versions[name] != now["versions"][name]
+    ]
+    if other:
+        warnings.warn(f"run '{run.path}' began with {'; '.join(other)}: it may take another path", stacklevel=2)
 
 
 def upgraded(run: Run) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from msgdas.data.check.proposal import training
 from msgdas.errors import InputError, shown
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import run_config
+from msgdas.jobs.config import compare_begun, run_config
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.process import prepare
@@ -61,6 +61,7 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
     settings, data, space, extent, job = ready.settings, ready.data, ready.space, ready.extent, ready.job
     config = run_config("search", settings, data, search=job.describe())
     with Run.open(out) if resume else Run.create(out, config) as run:
+        compare_begun(run, config)
         _refuse_another_search(run, config["search"])
         view.start(out, _summary(settings, extent, space, data, job), extent.epochs)
         genotype = fit(

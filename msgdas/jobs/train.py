@@ -13,7 +13,7 @@ from msgdas.data import DataSet
 from msgdas.errors import InputError, shown
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import run_config, upgraded
+from msgdas.jobs.config import compare_begun, run_config, upgraded
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.process import prepare
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
@@ -41,6 +41,8 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     """
     prepare(settings)
     settings = settings.model_copy(update={"device": find_device(settings.device)})
+    if resume:
+        _refuse_another_genotype(out, genotype)
     recipe = _begun_recipe(out, settings) if resume else _recipe(settings)
     if settings.compile:
         refuse_drop_path(recipe.drop_path)
@@ -67,6 +69,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     settings = settings.model_copy(update={**chosen, **_numbers(recipe)})
     config = run_config("train", settings, data, recipe=asdict(recipe), genotype=str(genotype))
     with Run.open(out) if resume else Run.create(out, config) as run:
+        compare_begun(run, config)
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
@@ -99,6 +102,18 @@ def _recipe(settings: TrainSettings) -> Recipe:
     recipe = RECIPES[settings.recipe]
     given = {name: getattr(settings, name) for name in _numbers(recipe)}
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def _refuse_another_genotype(out: Path, genotype: Genotype) -> None:
+    """Raises:
+    InputError: the run in ``out`` trains another network.
+    """
+    run = Run.open(out, lock=False)
+    began = run.config.get("genotype", run.section("settings").get("genotype"))  # where format 1 has it
+    if began is not None and began != str(genotype):
+        raise InputError(
+            f"run '{out}' trains {shown(began)}, not {shown(str(genotype))}: give the same genotype, or another --out"
+        )
 
 
 def _begun_recipe(out: Path, settings: TrainSettings) -> Recipe:
