@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
+from msgdas.runs import read_json
 
 __all__ = ["Cell", "Genotype", "choices_text", "register_text"]
+
+LARGEST_CELL = 100  # nodes, and inputs of a node; published ones have up to 5 and 2
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,26 @@ class Cell:
         concat: states that are concatenated into the cell's output.
 
     Raises:
-        InputError: a node takes a state that is not earlier, or none; or ``concat`` is empty or names an unknown state.
+        InputError: a node takes a state that is not earlier, or none; ``concat`` is empty, or names an unknown state or
+            one twice; or the cell has more than 100 nodes, or a node more than 100 inputs.
     """
 
     nodes: tuple[tuple[tuple[str, int], ...], ...]
     concat: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if max(map(len, (self.nodes, *self.nodes))) > LARGEST_CELL:
+            raise InputError(f"a cell has more than {LARGEST_CELL} nodes, or a node more inputs: no network needs them")
         for state, node in enumerate(self.nodes, 2):
             if not node or any(not 0 <= source < state for _, source in node):
                 raise InputError(
-                    f"state {state} of a cell takes {list(node)}: use one or more inputs from 0 to {state - 1}"
+                    f"state {state} of a cell takes {shown(list(node))}: use one or more inputs from 0 to {state - 1}"
                 )
-        if not self.concat or not set(self.concat) <= set(range(2 + len(self.nodes))):
+        known = set(range(2 + len(self.nodes)))
+        if not self.concat or not set(self.concat) <= known or len(set(self.concat)) < len(self.concat):
             raise InputError(
-                f"a cell's concat {list(self.concat)}: use one or more states from 0 to {1 + len(self.nodes)}"
+                f"a cell's concat {shown(list(self.concat))}: use one or more states from 0 to {len(known) - 1}, "
+                "each once"
             )
 
 
@@ -94,7 +101,7 @@ class Genotype:
         """
         found = dict(self.cells).get(name)
         if found is None:
-            raise InputError(f"genotype of space {self.space!r} has no {name!r} cell")
+            raise InputError(f"genotype of space {shown(self.space)} has no {name!r} cell")
         return found
 
     def decisions(self) -> dict[str, tuple[str, ...]]:
@@ -146,8 +153,8 @@ class Genotype:
             return cls(given["space"], cells=_cells(given["cells"]))
         choices = given.get("choices")
         if not isinstance(choices, dict) or not all(
-            isinstance(kept, list) and kept and all(isinstance(label, str) for label in kept)
-            for kept in choices.values()
+            isinstance(name, str) and isinstance(kept, list) and kept and all(isinstance(label, str) for label in kept)
+            for name, kept in choices.items()
         ):
             raise InputError('not a genotype: "choices" must map each choice to a non-empty list of labels')
         return cls(given["space"], choices)
@@ -160,10 +167,10 @@ class Genotype:
             InputError: the file is missing, damaged, or not a genotype. The message names the file.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(read_json(Path(path)))
         except OSError as error:
             raise InputError(f"genotype {str(path)!r} cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:  # InputError is a ValueError
+        except ValueError as error:  # InputError is one
             raise InputError(f"genotype {str(path)!r} is damaged: {error}") from None
 
 
@@ -173,23 +180,27 @@ def choices_text(genotype: Genotype) -> str:
 
 
 def _cells(given: object) -> dict[str, Cell]:
+    form = 'not a genotype: "cells" must map each cell to "nodes" (lists of [operation, input]) and "concat"'
+    if not isinstance(given, dict):
+        raise InputError(form)
     try:
-        assert isinstance(given, dict)
-        return {
-            name: Cell(
-                tuple(tuple((str(operation), _index(source)) for operation, source in node) for node in cell["nodes"]),
-                tuple(_index(state) for state in cell["concat"]),
-            )
-            for name, cell in given.items()
-        }
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        reason = f" ({error})" if isinstance(error, InputError) else ""
-        raise InputError(
-            f'not a genotype: "cells" must map each cell to "nodes" (lists of [operation, input]) and "concat"{reason}'
-        ) from None
+        return {_is(name, str): _cell(cell) for name, cell in given.items()}
+    except InputError as error:
+        raise InputError(f"{form} ({error})") from None
+    except (LookupError, TypeError, ValueError):
+        raise InputError(form) from None
 
 
-def _index(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError
+def _cell(given: dict[str, Any]) -> Cell:
+    """Raises LookupError, TypeError, ValueError: it does not have the form of a cell."""
+    nodes = [[_is(edge, list, tuple) for edge in _is(node, list, tuple)] for node in _is(given["nodes"], list, tuple)]
+    return Cell(
+        tuple(tuple((_is(operation, str), _is(source, int)) for operation, source in node) for node in nodes),
+        tuple(_is(state, int) for state in _is(given["concat"], list, tuple)),
+    )
+
+
+def _is(value: Any, *types: type) -> Any:
+    if type(value) not in types:
+        raise TypeError(f"{type(value).__name__} instead of {types[0].__name__}")
     return value

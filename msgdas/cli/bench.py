@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,25 @@ import torch
 from rich.console import Console
 
 from msgdas.bench.command import run as run_speed
-from msgdas.bench.setups import Contender, Setting, default_contenders
+from msgdas.bench.setups import CLASSES, Contender, Setting, default_contenders
 from msgdas.bench.speed import CLOCKS
 from msgdas.cli.options import Command, config_options, given_settings, print_yaml, settings_options
 from msgdas.cli.search import search_settings
 from msgdas.compare.command import compare, find_reference, make_tasks
+from msgdas.compare.queue import Task
 from msgdas.compare.specs import Spec, parse_methods, parse_seeds
 from msgdas.compare.tables import read_table
 from msgdas.data.form import parse_size
 from msgdas.errors import InputError
 from msgdas.fast import use_native
+from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.resolve import find_device
+from msgdas.jobs.search import check
 from msgdas.jobs.settings import DATA_HELP, CompareSettings, SearchSettings, method_options
 from msgdas.report.terminal import CountView
 from msgdas.runs import refuse_irregular
+from msgdas.runs.folder import CONFIG
 from msgdas.search import Method as SearchMethod
 from msgdas.spaces import find_space
 
@@ -44,7 +49,7 @@ SIZES = ("space", "channels", "cells", "image_size", "batch_size", "seed", "devi
     help="METHOD[:option=value…],…  [default: msgdas with every k, gdas, proxylessnas, darts, darts-2nd]",
 )
 @click.option(
-    "--rounds", type=click.IntRange(1), metavar="INTEGER", default=8, show_default=True,
+    "--rounds", type=click.IntRange(1, 1_000_000), metavar="INTEGER", default=8, show_default=True,
     help="rounds; each measures every method once",
 )  # fmt: skip
 @click.option(
@@ -86,6 +91,17 @@ def speed(
         threads=given.threads or torch.get_num_threads(),
         seed=given.seed,
         native=given.native,
+    )
+    space = find_space(setting.space)
+    image = {"in_channels": 3, "image_size": setting.image_size}
+    refuse_too_large(
+        lambda cells: space.supernet(channels=setting.channels, cells=cells, classes=CLASSES, **image),
+        channels=setting.channels,
+        cells=setting.cells,
+        batch=setting.batch_size,
+        in_channels=3,
+        image_shape=(height, width),
+        device=setting.device,
     )
     torch.set_num_threads(setting.threads)
     use_native(setting.native)
@@ -160,8 +176,32 @@ def bench(ctx: click.Context, /, out: Path | None, print_config: bool, **_: Any)
     tasks = make_tasks(out, specs, seeds, _shared_arguments(settings), lambda a: search_settings(a).model_dump())
     table = read_table(settings.table, settings.space, settings.column) if settings.table else None
     reference = find_reference(settings.reference, settings.space, table)
+    _refuse_if_none_can_run(tasks)
     with CountView(Console(highlight=False), "searches") as view:
         compare(out, settings.space, tasks, view=view, jobs=settings.jobs, table=table, reference=reference)
+
+
+def _refuse_if_none_can_run(tasks: Sequence[Task]) -> None:
+    """Raise, before anything is written, if no method can be searched with. If some can, the rest is told at the end.
+
+    Raises:
+        InputError: what is wrong with the first.
+    """
+    if any(os.path.exists(task.folder / CONFIG) for task in tasks):
+        return
+    first, *others = {task.spec: task for task in tasks}.values()
+    reason = _reason(first)
+    if reason and all(map(_reason, others)):
+        raise InputError(reason)
+
+
+def _reason(task: Task) -> str:
+    """Why the search of a task is refused; empty if it is not."""
+    try:
+        check(search_settings(list(task.arguments)))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _shared_arguments(settings: CompareSettings) -> list[str]:

@@ -64,7 +64,8 @@ def _click_option(one: Option, default: str | None) -> Callable[[Function], Func
     elif one.type is bool and one.default is False:
         look = {"is_flag": True}
     names = [f"--{dashed(name)}" for name in (one.name, *one.aliases)]
-    hint = f"  [{default}]" if default == REQUIRED else f"  [default: {default}]" if default else ""
+    said = [one.bounds, default if default == REQUIRED else f"default: {default}" if default else None]
+    hint = f"  [{'; '.join(filter(None, said))}]" if any(said) else ""
     cls = type("SettingsOption", (click.Option,), {"heading": one.group.value})
     return click.option(*names, one.name, cls=cls, default=None, help=one.help + hint, **look)
 

@@ -7,8 +7,10 @@ harmless, and refuses any other without looking it up. Its memory and time are b
 from __future__ import annotations
 
 import bz2
+import os
 import pickle
 import pickletools
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -31,12 +33,13 @@ DAMAGE = (
     LookupError,
     AttributeError,
     ArithmeticError,
+    struct.error,
 )
 
 
 def is_nats(path: Path) -> bool:
     """Whether ``path`` looks like a file or folder of NATS-Bench."""
-    return path.suffix == ".pbz2" or path.is_dir()
+    return path.suffix == ".pbz2" or os.path.isdir(path)  # of any length
 
 
 def read_nats_rows(path: Path, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from msgdas.compare.queue import Task
-from msgdas.errors import InputError
+from msgdas.errors import InputError, wrong
 from msgdas.genotype import Genotype
-from msgdas.runs import Run
+from msgdas.runs import Run, read_json
 
 __all__ = ["SearchResult", "read_result"]
 
@@ -58,19 +59,57 @@ def read_result(task: Task) -> SearchResult:
     genotype, records = Genotype.read(file), run.metrics()
     if not records:
         raise InputError(f"run '{task.folder}' has a genotype and no metrics: remove the folder, to search again")
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    ranked = kept.get("ranked")
+    for record in records:
+        last = _checked(_Record, record, "metrics.jsonl", task)
+    found = _checked(_Found, read_json(file), file.name, task)
     return SearchResult(
         task.spec.text,
         task.seed,
         records,
         genotype,
         str(genotype),
-        ranked[0]["accuracy"] if ranked else records[-1]["derived_accuracy"],
-        records[-1]["seconds"],
+        found.ranked[0].accuracy if found.ranked else last.derived_accuracy,
+        last.seconds,
         task.noted().get("peak_memory_mib"),
         genotype.share(SKIP),
-        kept["params"],
-        kept["macs"],
-        run.config["versions"] | {"threads": run.config["settings"]["threads"]},
+        found.params,
+        found.macs,
+        run.section("versions") | {"threads": run.section("settings").get("threads")},
     )
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
+
+
+class _Record(_Form):
+    """What a comparison needs of an epoch."""
+
+    genotype: str
+    derived_accuracy: float
+    skip_share: float
+    seconds: float
+
+
+class _Ranked(_Form):
+    accuracy: float
+
+
+class _Found(_Form):
+    """What it needs of ``genotype.json``."""
+
+    params: int
+    macs: int
+    ranked: list[_Ranked] | None = None
+
+
+Form = TypeVar("Form", bound=_Form)
+
+
+def _checked(form: type[Form], given: object, name: str, task: Task) -> Form:
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        raise InputError(
+            f"'{task.folder / name}' is damaged ({wrong(error)}): remove the folder, to search again"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from msgdas.errors import InputError, shown
 __all__ = ["LARGEST", "RESIZE", "Form", "elongated", "fitted", "parse_size"]
 
 RESIZE = ("auto", "crop", "pad", "stretch")
-SMALLEST, LARGEST = 4, 65_536  # pixels of a side
+SMALLEST, LARGEST = 4, 16_384  # pixels of a side
 KEPT = 96 * 96  # pixels up to which images that are all of one size keep it
 USUAL = 64  # side of all others
 CUT = 1 / 3  # of the median image: cropping may cut off as much
@@ -42,6 +43,14 @@ class Form:
     integers: Range | None = None
     floats: Range | None = None
 
+    def __post_init__(self) -> None:
+        sizes = (self.channels, self.height, self.width)
+        if not all(type(number) is int and 1 <= number <= LARGEST for number in sizes) or self.resize not in RESIZE[1:]:
+            raise InputError(f"{self}: use sizes of 1 to {LARGEST:,}, and resize {', '.join(RESIZE[1:])}")
+        for known in (self.integers, self.floats):
+            if known is not None and not (len(known) == 2 and -math.inf < known[0] < known[1] < math.inf):
+                raise InputError(f"range {known}: use two finite values, the smaller first")
+
     @classmethod
     def square(cls, channels: int, side: int) -> Form:
         """Squares, cropped."""
@@ -50,7 +59,8 @@ class Form:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Form:
         """From its fields as JSON has them."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
 
     @property
     def bytes(self) -> int:
@@ -62,7 +72,7 @@ def parse_size(size: int | str) -> tuple[int, int]:
     """Height and width in pixels from ``64``, ``"64"`` or ``"32x200"``, height first.
 
     Raises:
-        InputError: it is no such text, or a side is less than 4 or more than 65,536.
+        InputError: it is no such text, or a side is less than 4 or more than 16,384.
     """
     found = re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", str(size).strip().lower())
     if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,18 +12,28 @@ from typing import Any, TypeVar
 import yaml
 
 from msgdas.data import DataSet
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut, shown
 from msgdas.jobs.option import Settings, dashed, options
 from msgdas.jobs.resolve import data_fingerprint
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, versions
 
-__all__ = ["FORMAT", "begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
+__all__ = ["FORMAT", "begun", "compare_begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
 
 FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
 
+LARGEST = 2**20  # characters of a file of settings
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)  # of yaml's constructors
+
 Model = TypeVar("Model", bound=Settings)
+SIZES = {
+    "classes": "classes",
+    "in_channels": "channels of an image",
+    "image_size": "pixels a side",
+    "train": "training images",
+}
+EXACT = ("msgdas", "torch")  # versions that a run is promised to repeat bit for bit
 PATHS = ("data", "labels", "prior")  # kept absolute, so that a run can be resumed from anywhere
 
 
@@ -61,10 +72,9 @@ def begun(model: type[Model], folder: str | Path, command: str) -> Model:
             read.
     """
     config = upgraded(Run.open(folder, lock=False))
-    if config.get("command", command) != command:
-        raise InputError(
-            f"run '{folder}' was made by 'msgdas {config['command']}': give that command, or another --out"
-        )
+    if (other := config.get("command", command)) != command:
+        made = shown(f"msgdas {other}")
+        raise InputError(f"run '{folder}' was made by {made}: give that command, or another --out")
     settings = config.get("settings")
     if not isinstance(settings, dict):
         raise InputError(f"run '{folder}' has no settings in its config.json: start again with another --out")
@@ -73,6 +83,32 @@ def begun(model: type[Model], folder: str | Path, command: str) -> Model:
     except InputError as error:
         way_out = f"go on with it by msgdas {_writer(config)}, or start again with another --out"
         raise InputError(f"run '{folder}' has settings that this version cannot read ({error}): {way_out}") from None
+
+
+def compare_begun(run: Run, now: Mapping[str, Any]) -> None:
+    """Compare a run that goes on with ``now``, its `run_config` as it would be today.
+
+    Warns:
+        It began with another version of msgdas or torch, so it may go another way than it would have gone.
+
+    Raises:
+        InputError: the data have another number of classes, channels, pixels or training images.
+    """
+    before = run.section("dataset")
+    for name, what in SIZES.items():
+        if name in before and before[name] != now["dataset"][name]:
+            raise InputError(
+                f"run '{run.path}' began with {shown(before[name])} {what}, and the data now have "
+                f"{now['dataset'][name]}: give it the data it began with, or start anew"
+            )
+    versions = run.section("versions")
+    other = [
+        f"{name} {cut(str(versions[name]))}, now {now['versions'][name]}"
+        for name in EXACT
+        if versions.get(name) and versions[name] != now["versions"][name]
+    ]
+    if other:
+        warnings.warn(f"run '{run.path}' began with {'; '.join(other)}: it may take another path", stacklevel=2)
 
 
 def upgraded(run: Run) -> dict[str, Any]:
@@ -85,7 +121,7 @@ def upgraded(run: Run) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT:
         raise InputError(
             f"run '{run.path}' was written by a newer msgdas ({_writer(config)}): its config.json has version "
-            f"{version}, this one reads up to {FORMAT}; update msgdas"
+            f"{shown(version)}, this one reads up to {FORMAT}; update msgdas"
         )
     if version == 1 and isinstance(config.get("settings"), dict) and config.get("command") == "train":
         settings = dict(config["settings"])
@@ -98,7 +134,7 @@ def upgraded(run: Run) -> dict[str, Any]:
 
 def _writer(config: Mapping[str, Any]) -> str:
     found = config.get("versions")
-    return str(found.get("msgdas", "unknown")) if isinstance(found, dict) else "unknown"
+    return cut(str(found.get("msgdas", "unknown"))) if isinstance(found, dict) else "unknown"
 
 
 # ------------------------------------------------------------------------- YAML
@@ -114,19 +150,31 @@ def to_yaml(settings: Settings) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def _load_yaml(path: Path) -> Any:
+    with open(path, encoding="utf-8") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ValueError(f"more than {LARGEST:,} characters")
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):  # a few can mean gigabytes
+            raise ValueError("settings have no aliases such as *name")
+    return yaml.safe_load(text)
+
+
 def read_yaml(model: type[Settings], path: str | Path) -> dict[str, Any]:
     """The values in a file, by the names of the model's fields, not yet checked.
 
     Raises:
         InputError: the file cannot be read, is not a mapping, or names something that is not an option.
     """
-    where = f"--config '{path}'"
+    where = f"--config {shown(str(path))}"
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = _load_yaml(Path(path))
     except OSError as error:
         raise InputError(f"{where} cannot be read: {error.strerror}") from None
-    except (UnicodeError, yaml.YAMLError) as error:
-        raise InputError(f"{where} is no YAML ({' '.join(str(error).split())}): see --print-config") from None
+    except (*DAMAGE, yaml.YAMLError) as error:
+        reason = cut(" ".join(str(error).split()) or type(error).__name__)
+        raise InputError(f"{where} is no YAML ({reason}): see --print-config") from None
     if found is None:
         return {}
     if not isinstance(found, dict):

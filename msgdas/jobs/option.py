@@ -6,7 +6,7 @@ A wrong value is an `InputError` of one line that names the option, the value an
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut, shown
 
 __all__ = ["Group", "Option", "Settings", "dashed", "option", "options"]
 
@@ -75,11 +75,13 @@ class Option:
 
     Attributes:
         type: int, float, bool or str.
+        bounds: of a number, in words; ``None`` of anything else.
         default: None where it depends on something; ``unset`` then says what it is.
     """
 
     name: str
     type: type
+    bounds: str | None
     default: Any
     help: str
     group: Group
@@ -135,6 +137,7 @@ def _option(name: str, field: FieldInfo) -> Option:
     return Option(
         name,
         types[0],
+        _in_words(dict(_bounds(field))) if types[0] in (int, float) else None,
         field.default,
         field.description or "",
         Group[look["group"]],
@@ -150,11 +153,15 @@ def _option(name: str, field: FieldInfo) -> Option:
 
 def _line(model: type[Settings], error: ErrorDetails) -> str:
     """One error as a line: the option, its value, the way out."""
+    if not error["loc"]:  # a name that is no text
+        return "the name of an option is damaged: see --help"
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         near = get_close_matches(dashed(name), map(dashed, model.model_fields), n=1)
-        return f"option {dashed(name)!r} is not known: " + (f"did you mean {near[0]!r}?" if near else "see --help")
-    return f"--{dashed(name)} {error['input']}: {_way_out(model.model_fields[name], error)}"
+        return f"option {shown(dashed(name))} is not known: " + (f"did you mean {near[0]!r}?" if near else "see --help")
+    given = error["input"]
+    value = cut(given) if isinstance(given, str) and given else shown(given)
+    return f"--{dashed(name)} {value}: {_way_out(model.model_fields[name], error)}"
 
 
 def _way_out(field: FieldInfo, error: ErrorDetails) -> str:
@@ -163,7 +170,7 @@ def _way_out(field: FieldInfo, error: ErrorDetails) -> str:
     kind = _option("", field).type
     if kind not in (int, float):
         return "use true or false" if kind is bool else "use a text"
-    bounds = {name: value for m in field.metadata for name, value in _bounds(m)}
+    bounds = dict(_bounds(field))
     low = f"{bounds['ge']:,}" if "ge" in bounds else f"a number above {bounds['gt']:,}"
     high = bounds.get("le", bounds.get("lt", math.inf))
     if high <= 1 and "ge" in bounds:
@@ -174,8 +181,18 @@ def _way_out(field: FieldInfo, error: ErrorDetails) -> str:
     return f"use {whole}{low} or more" if "ge" in bounds else f"use {low}"
 
 
-def _bounds(metadata: Any) -> Iterator[tuple[str, float]]:
+def _in_words(bounds: Mapping[str, float]) -> str:
+    """``"1 to 1,000"``, ``"above 0, at most 10"``, ``"0 or more, below 1"``."""
+    low, high = (next(name for name in names if name in bounds) for names in (("gt", "ge"), ("lt", "le")))
+    if (low, high) == ("ge", "le"):
+        return f"{bounds[low]:,} to {bounds[high]:,}"
+    lowest = f"{bounds[low]:,} or more" if low == "ge" else f"above {bounds[low]:,}"
+    return f"{lowest}, {'at most' if high == 'le' else 'below'} {bounds[high]:,}"
+
+
+def _bounds(field: FieldInfo) -> Iterator[tuple[str, float]]:
     """The bounds in a field's metadata (`annotated_types.Gt` and so on)."""
-    for name in ("gt", "ge", "lt", "le"):
-        if (value := getattr(metadata, name, None)) is not None:
-            yield name, value
+    for metadata in field.metadata:
+        for name in ("gt", "ge", "lt", "le"):
+            if (value := getattr(metadata, name, None)) is not None:
+                yield name, value

@@ -42,7 +42,9 @@ def _table(found: Iterable[Option]) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for one in found:
         names = ", ".join(f"`--{dashed(name)}`" for name in (one.name, *one.aliases))
-        values = ", ".join(f"`{choice}`" for choice in one.choices) or TYPES[one.type]
+        values = ", ".join(f"`{choice}`" for choice in one.choices) or " ".join(
+            filter(None, (TYPES[one.type], one.bounds))
+        )
         default = one.shown_default or ("`false`" if one.type is bool else "")
         cells = (names, values, default, one.help)
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

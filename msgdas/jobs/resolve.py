@@ -13,7 +13,7 @@ import torch
 from msgdas.data import DataSet, changes, fingerprint, load_data
 from msgdas.data.form import Form
 from msgdas.data.named import NAMES
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.jobs.settings import DATA_HELP, DataSettings
 from msgdas.runs import Run
@@ -50,7 +50,7 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
     memory = None if settings.max_memory is None else round(settings.max_memory * GIB)
     if begun:
         refuse_other_data(begun, settings.data, settings.labels)
-        memory = 0 if Run.open(begun, lock=False).config["dataset"]["streams"] else sys.maxsize
+        memory = 0 if Run.open(begun, lock=False).section("dataset").get("streams") else sys.maxsize
     given: dict[str, Any] = {
         "data_dir": settings.data_dir,
         "labels": settings.labels,
@@ -69,7 +69,7 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
 
 def begun_mirror(path: Path, data: str) -> str:
     """Whether the run in ``path`` mirrors images, as ``load_data`` takes it. Older versions mirrored every folder."""
-    noted = Run.open(path, lock=False).config.get("dataset", {}).get("mirror")
+    noted = Run.open(path, lock=False).section("dataset").get("mirror")
     if not isinstance(noted, dict):
         return "auto" if data in NAMES else "on"
     return "on" if noted.get("on") else "off"
@@ -95,8 +95,7 @@ def has_fingerprint(path: Path) -> bool:
 
 
 def _noted(path: Path) -> dict[str, Any] | None:
-    dataset = Run.open(path, lock=False).config.get("dataset")
-    found = dataset.get("fingerprint") if isinstance(dataset, dict) else None
+    found = Run.open(path, lock=False).section("dataset").get("fingerprint")
     return found if isinstance(found, dict) else None
 
 
@@ -115,7 +114,11 @@ def refuse_other_data(path: Path, data: str | None, labels: str | None = None) -
             "put them back, or say by --data where they are"
         )
     now = data_fingerprint(data, labels)
-    if now and (changed := changes(before, now)):
+    try:
+        changed = changes(before, now) if now else ""
+    except (LookupError, TypeError, AttributeError):
+        raise InputError(f"run '{path}' has a damaged fingerprint of its data in config.json: start anew") from None
+    if changed:
         raise InputError(f"data '{data}' are not those of run '{path}': {changed}; put them back, or start anew")
 
 
@@ -153,7 +156,8 @@ def find_genotype(source: str) -> Genotype:
     if colon:
         return find_space(space).from_string(text)
     raise InputError(
-        f"{source!r} is not a run folder, a genotype file or a text like 'darts:DARTS_V2' or 'nasbench201:|op~0|+…'"
+        f"{shown(source)} is not a run folder, a genotype file or a text like 'darts:DARTS_V2' or "
+        "'nasbench201:|op~0|+…'"
     )
 
 
@@ -180,7 +184,7 @@ def find_device(name: str) -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"device {name!r} is not available ({reason}): use 'auto' or 'cpu'") from None
+        raise InputError(f"device {shown(name)} is not available ({reason}): use 'auto' or 'cpu'") from None
     return name
 
 
@@ -192,6 +196,6 @@ def free_folder(name: str) -> Path:
     """
     for number in range(1, 10_000):
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not path.exists():
+        if not os.path.exists(path):
             return path
     raise InputError(f"runs/{name}-… are all taken: give --out")

@@ -18,10 +18,11 @@ from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
 from msgdas.data.check.proposal import training
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import run_config
+from msgdas.jobs.config import compare_begun, run_config
+from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.process import prepare
 from msgdas.jobs.report import report
@@ -42,7 +43,7 @@ from msgdas.spaces import Space, find_space
 from msgdas.spaces.supernet_options import supernet_options
 from msgdas.supernet import choices
 
-__all__ = ["search"]
+__all__ = ["check", "search"]
 
 SHORTEST = 1500  # steps that a search without --epochs has at least
 LARGE = 112  # image size from which on DropBlock's blocks are larger
@@ -56,27 +57,13 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
         InputError: settings, data or folder are wrong; nothing was written then.
         Stopped: a signal came; the run is saved.
     """
-    prepare(settings)
-    settings = settings.model_copy(update={"device": find_device(settings.device)})
-    data = find_data(settings, out if resume else None)
-    space = find_space(settings.space)
-    extent = _Extent.of(settings, data, space)
-    settings = settings.model_copy(update=asdict(extent))
-    torch.manual_seed(settings.seed)
-    method = _method(settings, extent, large=data.image_size >= LARGE)
-    asked = supernet_options(space, settings.method, method.supernet)
-    net = space.supernet(channels=extent.channels, cells=extent.cells, **input_size(data), **asked)
-    method = _with_cost(method, settings, net, data)
-    undo = speed_up(net)
-    execution = _execution(settings)
-    job = Search(net, method, loss=_loss(settings, data), execution=execution, seed=settings.seed)
-    job.draw()  # a wrong k, or too many images, is one line here, before anything is written
-    data.halves(settings.seed, extent.images)
-    job.steps = extent.epochs * extent.steps_per_epoch
+    ready = _ready(settings, out if resume else None)
+    settings, data, space, extent, job = ready.settings, ready.data, ready.space, ready.extent, ready.job
     config = run_config("search", settings, data, search=job.describe())
     with Run.open(out) if resume else Run.create(out, config) as run:
+        compare_begun(run, config)
         _refuse_another_search(run, config["search"])
-        view.start(out, _summary(settings, extent, space, data, net, job), extent.epochs)
+        view.start(out, _summary(settings, extent, space, data, job), extent.epochs)
         genotype = fit(
             job,
             data,
@@ -91,12 +78,75 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
             on_epoch=view.epoch,
         )
         ranked = _ranked(job, data, settings)
-        undo()
+        ready.undo()
         genotype = ranked[0].genotype if ranked else genotype
         _write_genotype(out, genotype, ranked, space, data)
         report(out)
     view.end(genotype, training(str(out), space.name, data.image_size, gpu=torch.device(settings.device).type != "cpu"))
     return genotype
+
+
+def check(settings: SearchSettings) -> None:
+    """Do all that `search` does before it writes anything.
+
+    Raises:
+        InputError: settings or data are wrong.
+    """
+    _ready(settings, None)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A search before its first step.
+
+    Attributes:
+        settings: with what they leave to the data, the space and the machine filled in.
+        undo: gives the network its plain modules back.
+    """
+
+    settings: SearchSettings
+    data: DataSet
+    space: Space
+    extent: _Extent
+    job: Search
+    undo: Callable[[], None]
+
+
+def _ready(settings: SearchSettings, begun: Path | None) -> _Ready:
+    """Everything that can be refused is refused here.
+
+    Args:
+        begun: the run to go on with.
+    """
+    prepare(settings)
+    settings = settings.model_copy(update={"device": find_device(settings.device)})
+    space = find_space(settings.space)
+    data = find_data(settings, begun)
+    extent = _Extent.of(settings, data, space)
+    settings = settings.model_copy(update=asdict(extent))
+    torch.manual_seed(settings.seed)
+    method = _method(settings, extent, large=data.image_size >= LARGE)
+    asked = supernet_options(space, settings.method, method.supernet)
+    execution = _execution(settings)
+    batch = len(execution.split(torch.empty(min(extent.batch_size, extent.images)))[0])
+    build = partial(space.supernet, channels=extent.channels, **input_size(data), **asked)
+    refuse_too_large(
+        lambda cells: build(cells=cells),
+        channels=extent.channels,
+        cells=extent.cells,
+        batch=batch,
+        in_channels=data.channels,
+        image_shape=data.image_shape,
+        device=settings.device,
+    )
+    net = build(cells=extent.cells)
+    method = _with_cost(method, settings, net, data)
+    undo = speed_up(net)
+    job = Search(net, method, loss=_loss(settings, data), execution=execution, seed=settings.seed)
+    job.draw()  # a wrong k, or too many images, is one line here
+    data.halves(settings.seed, extent.images)
+    job.steps = extent.epochs * extent.steps_per_epoch
+    return _Ready(settings, data, space, extent, job, undo)
 
 
 @dataclass(frozen=True)
@@ -186,12 +236,12 @@ def _refuse_another_search(run: Run, now: Mapping[str, Any]) -> None:
     """Raises:
     InputError: the run began as another search than its settings mean now, by the defaults of another version.
     """
-    began = run.config.get("search", {})
+    began, versions = run.section("search"), run.section("versions")
     for name, value in json.loads(json.dumps(now)).items():
         if name in began and not _agree(began[name], value):
             raise InputError(
-                f"run '{run.path}' began with {dashed(name)} {began[name]} and would go on with {value}: "
-                f"finish it with msgdas {run.config.get('versions', {}).get('msgdas')} as it was, or start anew"
+                f"run '{run.path}' began with {dashed(name)} {shown(began[name])} and would go on with {shown(value)}: "
+                f"finish it with msgdas {versions.get('msgdas')} as it was, or start anew"
             )
 
 
@@ -209,13 +259,11 @@ def _agree(began: Any, now: Any) -> bool:
 # ------------------------------------------------------------------------- what it says and leaves
 
 
-def _summary(
-    settings: SearchSettings, extent: _Extent, space: Space, data: DataSet, net: nn.Module, job: Search
-) -> list[str]:
+def _summary(settings: SearchSettings, extent: _Extent, space: Space, data: DataSet, job: Search) -> list[str]:
     """What the search will do, as lines."""
-    places = [same[0] for same in choices(net).values()]
+    places = [same[0] for same in choices(job.net).values()]
     size = math.prod(math.comb(len(c.labels), c.keep) if isinstance(c, MixedInput) else len(c.labels) for c in places)
-    parameters = sum(p.numel() for p in net.parameters())
+    parameters = sum(p.numel() for p in job.net.parameters())
     height, width = data.image_shape
     cells = f"{extent.cells} cell{'s' if extent.cells > 1 else ''} {space.cells}"
     for_alphas = f"{extent.images:,} for alphas, " if job.method.learning == "alternate" else ""

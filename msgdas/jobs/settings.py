@@ -40,6 +40,9 @@ __all__ = [
 DATA_HELP = f"{', '.join(NAMES)}, or a folder of images, a CSV, zip or tar file"
 REQUIRED = "required"
 ASSIGNMENTS = ("rank", "shuffle")
+MOST_CHANNELS, MOST_CELLS = 100_000, 1000
+FASTEST = 10  # learning rate
+HEAVIEST = 1000  # of a loss beside the first
 MOST = 1_000_000  # of whatever is counted: no sensible setting comes near, and a typing error is refused
 LARGEST_SEED = 2**53 - 1  # JSON holds it exactly
 
@@ -61,7 +64,9 @@ class Source(Settings):
     image_size: str | None = option(
         None, "side of the images in pixels, or HEIGHTxWIDTH", Group.DATA, unset="the images' own up to 96, else 64"
     )
-    drop_duplicates: bool = option(False, "leave out all but one of images that are the same or nearly so", Group.DATA)
+    drop_duplicates: bool = option(
+        False, "leave out all but one of images that are the same or nearly so", Group.DATA, bare=True
+    )
     resize: str = option(
         "auto", "how images of other shapes are brought to that size; auto: by their aspect ratios", Group.DATA,
         choices=RESIZE,
@@ -131,11 +136,11 @@ class Extent(Settings):
         unset="keep the most likely one", ge=1, le=MOST,
     )  # fmt: skip
     channels: int | None = option(
-        None, "channels at the super-net's start", Group.SIZE, unset="the space's", ge=1, le=100_000
+        None, "channels at the super-net's start", Group.SIZE, unset="the space's", ge=1, le=MOST_CHANNELS
     )
     cells: int | None = option(
         None, "cells of the super-net, per stage or in total, as the space counts them", Group.SIZE,
-        unset="the space's", aliases=("layers",), ge=1, le=10_000,
+        unset="the space's", aliases=("layers",), ge=1, le=MOST_CELLS,
     )  # fmt: skip
 
 
@@ -173,12 +178,14 @@ class SearchSettings(DataSettings, Extent, Machine):
     )  # fmt: skip
     guidance: float | None = option(
         None, "weight of the distillation from the super-net", Group.METHOD, unset="0, off; preset paper 1",
-        ge=0, le=1000,
+        ge=0, le=HEAVIEST,
     )  # fmt: skip
-    temperature: float | None = option(None, "temperature of the distillation", Group.METHOD, unset="1", gt=0, le=1000)
+    temperature: float | None = option(
+        None, "temperature of the distillation", Group.METHOD, unset="1", ge=1e-3, le=1000
+    )
     supernet_weight: float | None = option(
         None, "weight of the super-net's own loss on the labels", Group.METHOD, unset="0, off; preset paper 1",
-        ge=0, le=1000,
+        ge=0, le=HEAVIEST,
     )  # fmt: skip
     supernet_recompute: str | None = option(
         None, "what that pass of the super-net recomputes in backward to save memory", Group.METHOD, unset="choice",
@@ -198,14 +205,14 @@ class SearchSettings(DataSettings, Extent, Machine):
         Group.EVERY_METHOD,
         unset="the method's",
         ge=0,
-        le=1000,
+        le=FASTEST,
     )
     weight_lr: float | None = option(
-        None, "learning rate of the weights at the start", Group.EVERY_METHOD, unset="0.05", gt=0, le=1000
+        None, "learning rate of the weights at the start", Group.EVERY_METHOD, unset="0.05", gt=0, le=FASTEST
     )
     cost_weight: float | None = option(
         None, "weight of the expected multiply-adds in the loss of the alphas", Group.EVERY_METHOD, unset="0, off",
-        ge=0, le=MOST,
+        ge=0, le=HEAVIEST,
     )  # fmt: skip
     prior: str | None = option(
         None, "run folder of an earlier search: the alphas start at its result", Group.EVERY_METHOD
@@ -262,9 +269,9 @@ class TrainSettings(DataSettings, Machine):
     batch_size: int | None = option(
         None, "images per batch", Group.RECIPE, unset=_by_recipe("batch_size"), ge=1, le=MOST
     )
-    lr: float | None = option(None, "peak learning rate", Group.RECIPE, unset=_by_recipe("lr"), gt=0, le=1000)
+    lr: float | None = option(None, "peak learning rate", Group.RECIPE, unset=_by_recipe("lr"), gt=0, le=FASTEST)
     weight_decay: float | None = option(
-        None, "weight decay", Group.RECIPE, unset=_by_recipe("weight_decay"), ge=0, le=1000
+        None, "weight decay", Group.RECIPE, unset=_by_recipe("weight_decay"), ge=0, le=FASTEST
     )
     label_smoothing: float | None = option(
         None, "label smoothing", Group.RECIPE, unset=_by_recipe("label_smoothing"), ge=0, le=1
@@ -273,18 +280,18 @@ class TrainSettings(DataSettings, Machine):
         None, "side of the cutout as a fraction of the image's", Group.RECIPE, unset=_by_recipe("cutout"), ge=0, le=1
     )
     auxiliary: float | None = option(
-        None, "weight of the auxiliary head's loss", Group.RECIPE, unset=_by_recipe("auxiliary"), ge=0, le=1000
+        None, "weight of the auxiliary head's loss", Group.RECIPE, unset=_by_recipe("auxiliary"), ge=0, le=HEAVIEST
     )
     drop_path: float | None = option(
         None, "probability of dropping a path in the last epoch", Group.RECIPE, unset=_by_recipe("drop_path"),
         ge=0, lt=1,
     )  # fmt: skip
     channels: int | None = option(
-        None, "channels at the network's start", Group.SIZE, unset="the space's", ge=1, le=100_000
+        None, "channels at the network's start", Group.SIZE, unset="the space's", ge=1, le=MOST_CHANNELS
     )
     cells: int | None = option(
         None, "cells of the network, per stage or in total, as the space counts them", Group.SIZE,
-        unset="the space's", aliases=("layers",), ge=1, le=10_000,
+        unset="the space's", aliases=("layers",), ge=1, le=MOST_CELLS,
     )  # fmt: skip
     network: str | None = option(
         None, "form of a network of the space darts", Group.SIZE, unset="by the image size", choices=FORMS

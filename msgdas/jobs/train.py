@@ -11,9 +11,11 @@ import torch
 from msgdas.cost import count
 from msgdas.data import DataSet
 from msgdas.data.decode import RESAMPLING
+from msgdas.errors import InputError, shown
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import run_config, upgraded
+from msgdas.jobs.config import compare_begun, run_config, upgraded
+from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.process import prepare
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
 from msgdas.jobs.settings import TrainSettings
@@ -40,6 +42,8 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     """
     prepare(settings)
     settings = settings.model_copy(update={"device": find_device(settings.device)})
+    if resume:
+        _refuse_another_genotype(out, genotype)
     recipe = _begun_recipe(out, settings) if resume else _recipe(settings)
     if settings.compile:
         refuse_drop_path(recipe.drop_path)
@@ -49,13 +53,24 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     default = space.network_size(data.image_size, genotype)
     chosen = {name: getattr(settings, name) or default[name] for name in ("channels", "cells")}
     size: dict[str, Any] = chosen | input_size(data) | network_form(space, settings.network)
-    cost = count(space.network(genotype, **size), data.channels, data.image_shape)
+    refuse_too_large(
+        lambda cells: space.network(genotype, **size | {"cells": cells}),
+        channels=chosen["channels"],
+        cells=chosen["cells"],
+        batch=min(recipe.batch_size, len(data.train)),
+        in_channels=data.channels,
+        image_shape=data.image_shape,
+        device=settings.device,
+    )
+    with torch.device("meta"):
+        cost = count(space.network(genotype, **size), data.channels, data.image_shape)
     auxiliary = space.auxiliary and recipe.auxiliary > 0
     torch.manual_seed(settings.seed)
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
     settings = settings.model_copy(update={**chosen, **_numbers(recipe)})
     config = run_config("train", settings, data, recipe=asdict(recipe), genotype=str(genotype))
     with Run.open(out) if resume else Run.create(out, config) as run:
+        compare_begun(run, config)
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)
@@ -90,11 +105,28 @@ def _recipe(settings: TrainSettings) -> Recipe:
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
+def _refuse_another_genotype(out: Path, genotype: Genotype) -> None:
+    """Raises:
+    InputError: the run in ``out`` trains another network.
+    """
+    run = Run.open(out, lock=False)
+    began = run.config.get("genotype", run.section("settings").get("genotype"))  # where format 1 has it
+    if began is not None and began != str(genotype):
+        raise InputError(
+            f"run '{out}' trains {shown(began)}, not {shown(str(genotype))}: give the same genotype, or another --out"
+        )
+
+
 def _begun_recipe(out: Path, settings: TrainSettings) -> Recipe:
     """The recipe that the run in ``out`` began with, whatever its name means in this version."""
-    kept = upgraded(Run.open(out, lock=False)).get("recipe", {})
-    known = {field.name for field in fields(Recipe)}
-    return replace(_recipe(settings), **{name: value for name, value in kept.items() if name in known})
+    run, recipe = Run.open(out, lock=False), _recipe(settings)
+    run.section("recipe")
+    kept = upgraded(run).get("recipe") or {}
+    known = {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+    for name, value in kept.items():
+        if name in known and type(value) not in (type(known[name]), *((int,) if type(known[name]) is float else ())):
+            raise InputError(f"run '{out}' has recipe.{name} {shown(value)} in config.json: start again")
+    return replace(recipe, **{name: value for name, value in kept.items() if name in known})
 
 
 def _numbers(recipe: Recipe) -> dict[str, Any]:

@@ -10,11 +10,14 @@ import humanize
 __all__ = ["NONE", "compact", "duration", "number", "percent", "plain", "short_seconds"]
 
 NONE = "–"
+MOST = 1e30  # nothing measured is larger; sums and squares of damaged numbers stay finite
 
 
 def number(value: object) -> float:
-    """``value`` as a float; NaN for anything that is not a number, including ``None`` and booleans."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    """``value`` as a float; NaN for anything that is not a number, including ``None``, booleans and what is beyond
+    `MOST`."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and -MOST <= value <= MOST
+    return float(value) if known else math.nan  # type: ignore[arg-type] # it is a number
 
 
 def percent(fraction: object, digits: int = 2) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msgdas.errors import InputError
 from msgdas.report.numbers import number
+from msgdas.runs import parse_json, read_json
 
 __all__ = ["Record", "RunFiles", "read_run_files", "series"]
 
@@ -54,7 +54,7 @@ def _read_object(run: RunFiles, name: str) -> Record:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         run.problems.append(f"{name} could not be read and is left out: {error}")
         return {}
@@ -69,11 +69,15 @@ def _read_lines(run: RunFiles, name: str) -> list[Record]:
     path = run.path / name
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        run.problems.append(f"{name} could not be read and is left out: {error.strerror}")
+        return []
     records = []
     for count, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             record = None
         if isinstance(record, dict):

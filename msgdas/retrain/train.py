@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from msgdas.data.augment import Augment
 from msgdas.retrain.compiled import compiled, refuse_drop_path
 from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, stop_on_signals
-from msgdas.runs.finite import refuse_not_finite
+from msgdas.runs.finite import NotANumber, inputs, refuse_not_finite
 from msgdas.runs.resumable import Place, go_on, random_states, resume, set_random_states
 
 __all__ = ["retrain", "score", "training_loss"]
@@ -58,7 +59,8 @@ def retrain(
 
     Raises:
         Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
-        InputError: a loss or gradient is not finite (the last checkpoint is kept), or the network cannot be compiled.
+        InputError: a loss or gradient is not finite (the last checkpoint, if any, is kept), or the network cannot be
+            compiled.
     """
     if compile:
         refuse_drop_path(recipe.drop_path)
@@ -143,10 +145,14 @@ class _Training:
         accuracy = (logits.detach().argmax(-1) == labels).float().mean()
         names = ("train_loss", "train_accuracy", "weight_gradient")
         values = dict(zip(names, torch.stack([loss.detach(), accuracy, norm]).tolist()))
-        refuse_not_finite(done + 1, values, {"weight": self.network.named_parameters()})
+        refuse_not_finite(done + 1, values, inputs(batch) | {"weight": self.network.named_parameters()})
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.zero_grad()
         return {name: values[name] for name in names[:2]}
+
+    def zero_grad(self) -> None:
+        """Drop the gradients, also those of a step that failed."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def keep_best(self, epoch: int, accuracy: float) -> None:
         """Keep the weights of ``epoch`` (from 1) if no epoch was better; of equals, the later was trained longer."""
@@ -216,10 +222,16 @@ def _estimate_seconds(training: _Training, place: Place, train: Batches, val: Ba
     before = deepcopy(training.state_dict())
     batch, images = next(train.epoch(0)), next(val.epoch(0))
     training.begin_epoch(place.epoch)
-    step = min(_seconds(lambda: training.step(batch, place.done)) for _ in range(3))
+    step = min(_seconds(lambda: _try(training, batch, place.done)) for _ in range(3))
     validation = min(_seconds(lambda: _predict(training.network, [images])) for _ in range(2))
     training.load_state_dict(before)
+    training.zero_grad()
     return (training.steps - place.done) * step + (training.recipe.epochs - place.epoch) * len(val) * validation
+
+
+def _try(training: _Training, batch: Batch, done: int) -> None:
+    with suppress(NotANumber):  # the step itself says so
+        training.step(batch, done)
 
 
 def _seconds(do: Callable[[], object]) -> float:

@@ -2,7 +2,18 @@
 
 from msgdas.runs.files import refuse_irregular, write_atomic, write_json
 from msgdas.runs.folder import Run
+from msgdas.runs.json_text import parse_json, read_json
 from msgdas.runs.signals import Stop, stop_on_signals
 from msgdas.runs.versions import versions
 
-__all__ = ["Run", "Stop", "refuse_irregular", "stop_on_signals", "versions", "write_atomic", "write_json"]
+__all__ = [
+    "Run",
+    "Stop",
+    "parse_json",
+    "read_json",
+    "refuse_irregular",
+    "stop_on_signals",
+    "versions",
+    "write_atomic",
+    "write_json",
+]

@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-__all__ = ["is_intact", "pack", "unpack"]
+__all__ = ["DAMAGE", "is_intact", "pack", "unpack"]
+
+DAMAGE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError)
+"""What reading damaged tensors or fitting other ones raises."""
 
 
 def pack(state: dict[str, Any]) -> tuple[memoryview, bytes]:
@@ -44,8 +47,8 @@ def unpack(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError("it holds more than tensors and plain values, which is never loaded") from error
-    except RuntimeError as error:
-        raise ValueError(str(error).partition("\n")[0]) from error
+    except DAMAGE as error:
+        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
     if not isinstance(state, dict):
         raise ValueError("it holds no state")
     return state

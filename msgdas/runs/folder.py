@@ -24,9 +24,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.runs.checkpoint import is_intact, pack, unpack
 from msgdas.runs.files import is_leftover, refuse_irregular, remove_leftovers, staged, write_atomic, write_json
+from msgdas.runs.json_text import parse_json, read_json
 
 __all__ = ["CONFIG", "Run"]
 
@@ -118,6 +119,19 @@ class Run:
     ) -> None:
         self.close()
 
+    def section(self, name: str) -> dict[str, Any]:
+        """The object under ``name`` in ``config.json``; empty if there is none.
+
+        Raises:
+            InputError: it is not an object.
+        """
+        found = self.config.get(name)
+        if not isinstance(found, dict | None):
+            raise InputError(
+                f"'{self.path / CONFIG}' is damaged ({name} is {shown(found)}): start again with another --out"
+            )
+        return found or {}
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to ``metrics.jsonl``, synced to disk. NaN and infinities become ``null``."""
         self._require_lock()
@@ -197,6 +211,11 @@ class Run:
             raise InputError(f"no readable checkpoint: {', '.join(damage)}: start again with another --out")
         return None
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a state was saved."""
+        return any((self.path / name).exists() for name in (NEWEST, PREVIOUS))
+
     def _require_lock(self) -> None:
         if self._lock is None:
             raise RuntimeError(f"run '{self.path}' is open for reading only: use Run.open(path)")
@@ -207,11 +226,13 @@ class Run:
             lines = (self.path / METRICS).read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise InputError(f"'{self.path / METRICS}' cannot be read ({error.strerror}): give another --out") from None
         return [line for line in lines if line.endswith(b"\n")]
 
     def _record(self, index: int, line: bytes) -> dict[str, Any]:
         with suppress(ValueError):
-            record = json.loads(line)
+            record = parse_json(line)
             if isinstance(record, dict):
                 return record
         raise InputError(f"'{self.path / METRICS}' line {index + 1} is damaged: {line[:40]!r}; remove the line")
@@ -243,7 +264,7 @@ def _lock(path: Path) -> FileLock:
 def _read_config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
     try:
-        config = json.loads(file.read_bytes())
+        config = read_json(file)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"'{path}' is not a run folder (it has no {CONFIG}): check the path") from None
     except (OSError, ValueError) as error:

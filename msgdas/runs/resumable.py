@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
-from msgdas.errors import InputError
-from msgdas.runs.finite import first_bad, not_a_number, tensors
+from msgdas.errors import InputError, cut
+from msgdas.runs.checkpoint import DAMAGE
+from msgdas.runs.finite import NotANumber, first_bad, not_a_number, tensors
 from msgdas.runs.folder import Run
 from msgdas.runs.signals import Stop
 
@@ -94,16 +95,25 @@ def resume(job: Stateful, run: Run | None, length: int) -> Place:
         length: steps per epoch.
 
     Raises:
-        InputError: no checkpoint is readable, or metrics are missing.
+        InputError: no checkpoint is readable or fits, or metrics are missing. ``job`` may be changed then.
     """
     state = run.load() if run else None
-    if run and state and "place" not in state:
-        raise InputError(f"the checkpoint in '{run.path}' is of an earlier version: start again with another --out")
-    place = Place(length, state["place"] if state else {})
+    if run is None or state is None:
+        place = Place(length, {})
+    else:
+        if "place" not in state:
+            raise InputError(f"the checkpoint in '{run.path}' is of an earlier version: start again with another --out")
+        try:
+            place = Place(length, state["place"])
+            job.load_state_dict(state["job"])
+        except DAMAGE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"the checkpoint in '{run.path}' does not fit what its config.json says ({cut(reason)}): "
+                "start again with another --out"
+            ) from error
     if run:
         run.cut_metrics(place.epoch)
-    if state:
-        job.load_state_dict(state["job"])
     return place
 
 
@@ -132,8 +142,28 @@ def go_on(
 
     Raises:
         Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
-        InputError: the state holds a NaN or an infinity; the last checkpoint is kept.
+        InputError: a value is NaN or infinite; it is not saved, and the last checkpoint is kept.
     """
+    try:
+        _go_on(job, place, steps, stop, epochs, end_epoch, run, on_step, on_epoch)
+    except NotANumber as error:
+        if run is None:
+            raise
+        kept = "the last checkpoint is kept" if run.has_checkpoint else "there is no checkpoint yet"
+        raise InputError(f"{error}; {kept}") from error
+
+
+def _go_on(
+    job: Stateful,
+    place: Place,
+    steps: Iterator[dict[str, float]],
+    stop: Stop,
+    epochs: int,
+    end_epoch: Callable[[], Record],
+    run: Run | None,
+    on_step: Callable[[int, int, int], None] | None,
+    on_epoch: Callable[[Record], None] | None,
+) -> None:
     for metrics in steps:
         place.advance(metrics)
         if on_step:

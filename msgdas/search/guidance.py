@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from msgdas.errors import InputError
 from msgdas.search.schedules import Schedule, at
 
 __all__ = ["Guidance", "SuperNetGuidance", "distillation"]
@@ -54,12 +56,19 @@ class SuperNetGuidance:
         temperature: T of the distillation loss.
         weight_step: guide the weight steps.
         alpha_step: guide the alpha steps.
+
+    Raises:
+        InputError: the temperature is not above 0, or not finite.
     """
 
     weight: float | Schedule = 1.0
     temperature: float = 1.0
     weight_step: bool = True
     alpha_step: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise InputError(f"temperature={self.temperature}: use a number above 0")
 
     def __call__(self, student: Tensor, teacher: Tensor, progress: float) -> Tensor:
         return at(self.weight, progress) * distillation(student, teacher, self.temperature)

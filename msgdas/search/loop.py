@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,7 @@ from msgdas.data import Batches, DataSet
 from msgdas.errors import InputError
 from msgdas.genotype import Genotype
 from msgdas.runs import Run, stop_on_signals
+from msgdas.runs.finite import NotANumber
 from msgdas.runs.resumable import Place, Stopped, go_on, resume
 from msgdas.search.schedules import at
 from msgdas.search.search import Batch, Search
@@ -62,7 +64,7 @@ def fit(
 
     Raises:
         Stopped: on SIGINT or SIGTERM, after the current step was finished and saved.
-        InputError: an argument is wrong, or a value became NaN or infinite; the last checkpoint is kept.
+        InputError: an argument is wrong, or a value became NaN or infinite; the last checkpoint, if any, is kept.
     """
     if epochs < 1:
         raise InputError(f"epochs={epochs}: use 1 or more")
@@ -91,7 +93,10 @@ def fit(
 
 
 def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
-    """Estimate the seconds that the remaining steps take, from three trial steps of each kind that are undone."""
+    """Estimate the seconds that the remaining steps take, from three trial steps of each kind that are undone.
+
+    A trial step that diverges says nothing: its turn comes after others.
+    """
     before, seconds = deepcopy(search.state_dict()), 0.0
     warm = max(0, search.warmup_steps - search.done)
     for count, at_step in ((warm, 0), (search.steps - search.done - warm, search.warmup_steps)):
@@ -99,11 +104,13 @@ def estimate_seconds(search: Search, train: Batches, valid: Batches) -> float:
             search.done, times = at_step, []
             for batch, valid_batch in [(next(train.epoch(0)), next(valid.epoch(0)))] * 3:
                 start = time.perf_counter()
-                search.step(batch, valid_batch)
+                with suppress(NotANumber):
+                    search.step(batch, valid_batch)
                 search.done = at_step
                 times.append(time.perf_counter() - start)
             seconds += count * min(times)
     search.load_state_dict(before)
+    search.zero_grad()
     return seconds
 
 

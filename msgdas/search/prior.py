@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from msgdas.alphas import Alphas
-from msgdas.errors import InputError
+from msgdas.errors import InputError, cut, wrong
 from msgdas.runs import Run
 
 __all__ = ["Prior"]
+
+PROBABILITIES = TypeAdapter(
+    dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]], config=ConfigDict(strict=True, allow_inf_nan=False)
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,10 @@ class Prior:
         if not records or not (folder / "genotype.json").exists():
             way_out = f"finish it with 'msgdas search --out {folder} --resume'"
             raise InputError(f"prior '{folder}' has not finished: {way_out}")
-        return cls(records[-1]["alphas"], trust)
+        try:
+            return cls(PROBABILITIES.validate_python(records[-1].get("alphas")), trust)
+        except ValidationError as error:
+            raise InputError(f"prior '{folder}' has damaged alphas ({wrong(error)}): give another --prior") from None
 
     @torch.no_grad()
     def begin(self, alphas: Alphas) -> None:
@@ -62,8 +71,7 @@ class Prior:
         for name in alphas.names:
             labels, known = alphas.labels[name], self.probabilities.get(name, {})
             if set(labels) != set(known):
-                raise InputError(
-                    f"the prior knows {', '.join(known) or 'nothing'} at {name!r}, not {', '.join(labels)}"
-                )
+                there = cut(", ".join(known)) if known else "nothing"
+                raise InputError(f"the prior knows {there} at {name!r}, not {', '.join(labels)}")
             p = torch.tensor([known[label] for label in labels])
             alphas[name].copy_((self.trust * p + (1 - self.trust) / len(p)).log())

@@ -19,7 +19,7 @@ from msgdas.derive import derive
 from msgdas.genotype import Genotype
 from msgdas.ops.drop import DropBlockIdentity
 from msgdas.ops.statistics import quiet, tracing
-from msgdas.runs.finite import refuse_not_finite
+from msgdas.runs.finite import inputs, refuse_not_finite
 from msgdas.runs.resumable import random_states, set_random_states
 from msgdas.samplers import Fixed, Sampler
 from msgdas.samplers.softmax import full
@@ -36,6 +36,7 @@ from msgdas.supernet import all_choices, select
 __all__ = ["Batch", "Search"]
 
 Batch = tuple[Tensor, Tensor]
+ONLY_CHECKED = ("guidance", "penalty")  # metrics that are not reported
 
 
 class Search:
@@ -162,6 +163,11 @@ class Search:
         self.done += 1
         return means
 
+    def zero_grad(self) -> None:
+        """Drop all gradients, also those that a failed step left."""
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        self.alpha_optimizer.zero_grad(set_to_none=True)
+
     def alpha_step(self, train: Batch, valid: Batch) -> None:
         """Only the alpha step of a `step` after the warm-up, for benchmarks."""
         self._alpha_step(valid, train, StepMetrics())
@@ -191,16 +197,18 @@ class Search:
                     places=self.places,
                 )
             )
-        self._move_alphas(metrics, subgraphs)
+        self._move_alphas(valid, metrics, subgraphs)
 
-    def _move_alphas(self, metrics: StepMetrics, subgraphs: list[SubGraph]) -> None:
+    def _move_alphas(self, batch: Batch, metrics: StepMetrics, subgraphs: list[SubGraph]) -> None:
         """Add the gradients of the penalties and step the alphas' optimizer."""
         after = self.method.after_alpha_step
         for penalty in self.method.penalties:
-            penalty(self.alphas).backward()  # type: ignore[no-untyped-call]
+            value = penalty(self.alphas)
+            metrics.add("penalty", value.detach())
+            value.backward()  # type: ignore[no-untyped-call]
         grads = [p.grad for p in self.alphas.parameters() if p.grad is not None]
         norms = {"alpha_gradient": nn.utils.get_total_norm(grads)} if grads else {}
-        if not norms or self._means(metrics, subgraphs, norms)[1]:
+        if not norms or self._means(batch, metrics, subgraphs, norms)[1]:
             before_CO = self.alphas.stack().detach() if after else None
             _set_lr(self.alpha_optimizer, at(self.method.alpha_lr, self.progress))
             self.alpha_optimizer.step()
@@ -219,7 +227,7 @@ class Search:
         leaves, push = cut(subgraphs)
         means = self._move_weights(batch, metrics, leaves)
         push()
-        self._move_alphas(metrics, subgraphs)
+        self._move_alphas(batch, metrics, subgraphs)
         return means
 
     def _move_weights(self, batch: Batch, metrics: StepMetrics, subgraphs: list[SubGraph]) -> dict[str, float]:
@@ -239,7 +247,7 @@ class Search:
             scale=self.scale.value,
         )
         norm = nn.utils.clip_grad_norm_(self._weights, method.clip)
-        means, good = self._means(metrics, subgraphs, {"weight_gradient": norm})
+        means, good = self._means(batch, metrics, subgraphs, {"weight_gradient": norm})
         if good:
             self.weight_optimizer.step()
         # Candidates that do not run next time must have no gradient; with zeros SGD would still apply weight decay.
@@ -247,7 +255,7 @@ class Search:
         return means
 
     def _means(
-        self, metrics: StepMetrics, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
+        self, batch: Batch, metrics: StepMetrics, subgraphs: list[SubGraph], norms: Mapping[str, Tensor]
     ) -> tuple[dict[str, float], bool]:
         """The means of the metrics, and whether to step with gradients of these norms. Waits for the device once.
 
@@ -258,12 +266,13 @@ class Search:
         means = {name: value for name, value in values.items() if name not in norms}
         good = self.scale.take(values[name] for name in norms)
         suspects = {
+            **inputs(batch),
             "alpha": self.alphas.logits.items(),
             "gate": ((name, gate.weights) for subgraph in subgraphs for name, gate in subgraph.items()),
             "weight": self.net.named_parameters(),
         }
         refuse_not_finite(self.done + 1, values if good else means, suspects)
-        return means, good
+        return {name: value for name, value in means.items() if name not in ONLY_CHECKED}, good
 
     def draw(self, sampler: Sampler | None = None) -> list[SubGraph]:
         """Draw the sub-graphs of one step.
@@ -327,7 +336,9 @@ class Search:
             metrics.add(f"{part}_loss", loss.detach())
             metrics.add_accuracy(part, logits, labels)
             if teacher is not None and guidance is not None:
-                loss = loss + guidance(logits, teacher, self.search_progress)
+                extra = guidance(logits, teacher, self.search_progress)
+                metrics.add("guidance", extra.detach())
+                loss = loss + extra
             return loss if micro_batches == 1 else loss / micro_batches
 
         x, labels = batch

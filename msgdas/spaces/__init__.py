@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype, choices_text, register_text
 from msgdas.spaces import darts, mbconv, mbconv_macro, nasbench201, robust_darts
 from msgdas.spaces.cell_graph import CellGraph
@@ -154,5 +154,5 @@ def find_space(name: str) -> Space:
         InputError: there is no such space.
     """
     if name not in SPACES:
-        raise InputError(f"space {name!r} is not known: use {', '.join(SPACES)}")
+        raise InputError(f"space {shown(name)} is not known: use {', '.join(SPACES)}")
     return SPACES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any, NamedTuple
 
 from msgdas.errors import InputError, shown
@@ -13,7 +14,8 @@ __all__ = ["PUBLISHED", "Published", "from_string", "to_string"]
 
 FORM = "Genotype(normal=[('op', input), …], normal_concat=[…], reduce=[…], reduce_concat=[…])"
 
-LONGEST = 100  # limit for a range, so that a huge one does no harm
+LONGEST = 20_000  # characters; a cell of 100 nodes fits. Python's parser takes memory and time by the length
+LONGEST_RANGE = 200
 
 
 def to_string(genotype: Genotype) -> str:
@@ -29,11 +31,13 @@ def to_string(genotype: Genotype) -> str:
         for state, node in enumerate(cell.nodes, 2):
             if len(node) != 2 or any(label not in OPERATIONS for label, _ in node):
                 raise InputError(
-                    f"state {state} of the {kind} cell is {list(node)}: darts needs two of {', '.join(OPERATIONS)}"
+                    f"state {state} of the {kind} cell is {shown(list(node))}: "
+                    f"darts needs two of {', '.join(OPERATIONS)}"
                 )
         if min(cell.concat) < 2:
             raise InputError(
-                f"the {kind} cell concatenates {list(cell.concat)}: darts needs states from 2 to {1 + len(cell.nodes)}"
+                f"the {kind} cell concatenates {shown(list(cell.concat))}: "
+                f"darts needs states from 2 to {1 + len(cell.nodes)}"
             )
         parts += [f"{kind}={[edge for node in cell.nodes for edge in node]}", f"{kind}_concat={list(cell.concat)}"]
     return f"Genotype({', '.join(parts)})"
@@ -54,6 +58,8 @@ def from_string(text: str, space: str = "darts") -> Genotype:
     if not name.startswith("Genotype("):
         names = f"{', '.join(PUBLISHED)} or " if space == "darts" else ""
         raise InputError(f"{space} genotype {shown(text)} is not known: use {names}{FORM}")
+    if len(name) > LONGEST:
+        raise InputError(f"{shown(text)} is not a genotype of space {space}: use at most {LONGEST:,} characters")
     try:
         fields = {kind: _literal(node) for kind, node in _keywords(name)}
         cells = {
@@ -69,7 +75,9 @@ def from_string(text: str, space: str = "darts") -> Genotype:
 
 
 def _keywords(text: str) -> list[tuple[str, ast.expr]]:
-    call = ast.parse(text, mode="eval").body
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python about the text, such as an unknown escape
+        call = ast.parse(text, mode="eval").body
     if not isinstance(call, ast.Call) or call.args:
         raise SyntaxError
     return [(str(keyword.arg), keyword.value) for keyword in call.keywords]
@@ -77,7 +85,7 @@ def _keywords(text: str) -> list[tuple[str, ast.expr]]:
 
 def _literal(node: ast.expr) -> list[Any]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        return list(range(*(ast.literal_eval(argument) for argument in node.args))[:LONGEST])
+        return list(range(*(ast.literal_eval(argument) for argument in node.args))[:LONGEST_RANGE])
     return list(ast.literal_eval(node))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import nn
 
 from msgdas.choice import MixedOp
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual
 from msgdas.spaces.cell_graph import CellGraph
@@ -159,7 +159,7 @@ def from_string(text: str) -> Genotype:
         to_string(genotype)
     except InputError as error:
         raise InputError(
-            f"{text!r} is not an mbconv genotype ({error}): use {', '.join(PUBLISHED)} or {FORM}"
+            f"{shown(text)} is not an mbconv genotype ({error}): use {', '.join(PUBLISHED)} or {FORM}"
         ) from None
     return genotype
 
@@ -178,7 +178,7 @@ def _stages(genotype: Genotype) -> list[list[str]]:
     for name, labels in kept.items():
         allowed = [*BLOCKS] if name.endswith("/1") else [*BLOCKS, SKIP]
         if len(labels) != 1 or labels[0] not in allowed:
-            raise InputError(f"{name} is {'+'.join(labels)}, not one of {', '.join(allowed)}")
+            raise InputError(f"{name} is {shown('+'.join(labels))}, not one of {', '.join(allowed)}")
     return [[kept[name][0] for name in stage] for stage in names]
 
 

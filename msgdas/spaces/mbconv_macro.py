@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from msgdas.choice import MixedOp
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.ops import DropBlockIdentity, InvertedResidual, Projection
 from msgdas.spaces.cell_graph import CellGraph
@@ -112,8 +112,8 @@ def to_string(genotype: Genotype) -> str:
     kept, labels = dict(genotype.choices), list(OPERATIONS)
     if sorted(kept) != sorted(NAMES) or any(len(k) != 1 or k[0] not in OPERATIONS for k in kept.values()):
         raise InputError(
-            f"genotype of space {genotype.space!r} is not an mbconv-macro network: it needs one of {', '.join(labels)} "
-            f"for each of {', '.join(NAMES)}"
+            f"genotype of space {shown(genotype.space)} is not an mbconv-macro network: it needs one of "
+            f"{', '.join(labels)} for each of {', '.join(NAMES)}"
         )
     return "".join(str(labels.index(kept[name][0])) for name in NAMES)
 
@@ -126,7 +126,7 @@ def from_string(text: str) -> Genotype:
     """
     digits = text.strip()
     if len(digits) != LAYERS or not set(digits) <= {"0", "1", "2"}:
-        raise InputError(f"{text!r} is not a NAS-Bench-Macro string: expected {LAYERS} digits 0, 1 or 2")
+        raise InputError(f"{shown(text)} is not a NAS-Bench-Macro string: expected {LAYERS} digits 0, 1 or 2")
     return Genotype("mbconv-macro", {name: list(OPERATIONS)[int(d)] for name, d in zip(NAMES, digits, strict=True)})
 
 

@@ -226,7 +226,7 @@ def to_string(genotype: Genotype) -> str:
     names = [f"cell/{source}-{target}" for source, target in EDGES]
     if sorted(kept) != sorted(names) or any(len(k) != 1 or k[0] not in OPERATIONS for k in kept.values()):
         raise InputError(
-            f"genotype of space {genotype.space!r} is not a nasbench201 cell: it needs one of "
+            f"genotype of space {shown(genotype.space)} is not a nasbench201 cell: it needs one of "
             f"{', '.join(OPERATIONS)} for each of {', '.join(names)}"
         )
     nodes = [[f"{kept[f'cell/{s}-{t}'][0]}~{s}" for s, t in EDGES if t == target] for target in range(1, 4)]

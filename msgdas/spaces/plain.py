@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from msgdas.discretize import discretize
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 
 __all__ = ["from_string", "network_of", "supernet_of"]
@@ -44,5 +44,5 @@ def from_string(space: str, text: str) -> Genotype:
     """
     pairs = [pair.strip().partition("=") for pair in text.split(",")]
     if not all(name and kept for name, _, kept in pairs):
-        raise InputError(f"{text!r} is not a genotype of space {space!r}: expected 'choice=kept, choice=kept, …'")
+        raise InputError(f"{shown(text)} is not a genotype of space {space!r}: expected 'choice=kept, choice=kept, …'")
     return Genotype(space, {name: kept.split("+") for name, _, kept in pairs})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.spaces.darts import KINDS, NODES
 from msgdas.spaces.darts_text import from_string as from_darts_text
@@ -43,7 +43,7 @@ def to_string(genotype: Genotype) -> str:
     """
     text = to_darts_text(genotype)
     if genotype.space not in CANDIDATES:
-        raise InputError(f"genotype of space {genotype.space!r}: use one of {', '.join(CANDIDATES)}")
+        raise InputError(f"genotype of space {shown(genotype.space)}: use one of {', '.join(CANDIDATES)}")
     edges = CANDIDATES[genotype.space]
     for kind, cell in genotype.cells:
         for state, node in enumerate(cell.nodes, 2):

@@ -397,6 +397,17 @@ def test_an_image_folder_end_to_end(tmp_path, capsys):
         (["search", "--data", "x" * 5000], "neither a known name"),
         (["search", "--data", "cifar10", "--data-dir", "nowhere"], "--download"),
         (["search", *SMALL, "--samples", "0"], "--samples 0: use 1 or more"),
+        (["search", *SMALL, "--micro-batches", "3"], "a batch of 32 does not divide into 3 equal micro-batches"),
+        (["search", *SMALL, "--micro-batches", "48", "--batch-size", "640"], "a batch of 128 does not divide"),
+        (["search", *SMALL, "--channels", "100000"], "of memory: make them smaller"),
+        (["search", *SMALL, "--space", "darts", "--channels", "100000", "--cells", "1000"], "of memory: make them"),
+        (["bench", "nasbench201", *SMALL, "--warmup", "4", "--out", "b", "--seeds", "0"], "leave at least one epoch"),
+        (["bench", "nasbench201", *SMALL, "--methods", "msgdas:micro-batches=3", "--out", "b"], "does not divide into"),
+        (["bench", "speed", "--space", "darts", "--channels", "100000", "--out", "b"], "of memory: make them smaller"),
+        (
+            ["show", "darts:DARTS_V2", "--image-size", "1000000"],
+            "image size 1000000: use 4 pixels or more, and at most 16,384",
+        ),
         (["show", "nasbench201:|x~0|"], "NAS-Bench-201 string"),
         (["report", "nowhere"], "not a run folder"),
         (["predict", "nowhere", "x.png"], "no trained network"),
@@ -512,6 +523,79 @@ def test_a_run_without_a_fingerprint_goes_on(tmp_path):
     Run.create(tmp_path / "run", {"dataset": {"streams": False}}).close()
     _swap(data)
     find_data(SearchSettings(data=str(data)), tmp_path / "run")
+
+
+def copied(run_folder, to, change=lambda config: None, name="config.json"):
+    """A copy of a run whose configuration is changed."""
+    shutil.copytree(run_folder, to)
+    config = json.loads((to / name).read_text())
+    change(config)
+    write_json(to / name, config)
+    return to
+
+
+OTHER_CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|nor_conv_1x1~2|"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["search", "--out", "train"], "run 'train' was made by 'msgdas train': give that command"),
+        (["train", "darts:DARTS_V2", "--out", "."], "run '.' was made by 'msgdas search': give that command"),
+        (["train", "darts:DARTS_V2", "--out", "train"], 'not "Genotype(normal='),
+        (["train", f"nasbench201:{OTHER_CELL}", "--out", "train"], f"not '{OTHER_CELL}': give the same genotype"),
+        (["train", ".", "--out", "train", "--image-size", "16"], "--image-size 16 is not the run's None"),
+        (["train", ".", "--out", "train", "--data", "cifar10"], "--data cifar10 is not the run's digits"),
+    ],
+)
+def test_resume_on_another_run_is_refused(trained, arguments, line, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(copied(trained, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert run(*arguments, "--resume") == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert line in printed.err
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("classes", 9, "began with 9 classes, and the data now have 10: give it the data it began with"),
+        ("image_size", 16, "began with 16 pixels a side, and the data now have 8"),
+        ("in_channels", 3, "began with 3 channels of an image, and the data now have 1"),
+        ("train", 10**400, "training images, and the data now have 1222"),
+        ("classes", [1], "began with [1] classes"),
+    ],
+)
+def test_resume_with_data_of_other_sizes_is_refused(trained, command, name, value, line, tmp_path, capsys):
+    def change(config):
+        config["dataset"][name] = value
+
+    out = copied(trained, tmp_path / "run", change, "config.json" if command == "search" else "train/config.json")
+    arguments = ["search", "--out", out] if command == "search" else ["train", out]
+    capsys.readouterr()
+    assert run(*arguments, "--resume") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert line in error
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_resume_with_other_versions_goes_on_with_a_warning(trained, command, tmp_path):
+    def change(config):
+        config["versions"] |= {"msgdas": "0.0.9", "torch": "1.0"}
+
+    out = copied(trained, tmp_path / "run", change, "config.json" if command == "search" else "train/config.json")
+    arguments = ["search", "--out", out] if command == "search" else ["train", out]
+    done = subprocess.run([*PROGRAM, *arguments, "--resume"], capture_output=True, text=True, check=True)
+    folder = out if command == "search" else out / "train"
+    now = msgdas.runs.versions()
+    assert done.stderr == (
+        f"msgdas: warning: run '{folder}' began with msgdas 0.0.9, now {now['msgdas']}; torch 1.0, now {now['torch']}: "
+        "it may take another path\n"
+    )
 
 
 def _two_classes(folder):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 
@@ -87,6 +88,20 @@ HEADER = "arch_str,accuracy,train_seconds"
         ("t.json", "[1]", "not an object of objects"),
         ("t.json", "{", "cannot be read"),
         ("t.json", '{"a": {"mean_acc": 1}, "a": {"mean_acc": 2}}', "'a' is there twice"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": 1{"0" * 400}}}}}', "mean_acc is 1000"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": 1{"0" * 5000}}}}}', "cannot be read"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": NaN}}}}', f"entry {CELLS[0]!r}: mean_acc is nan: give 0 to 100"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": true}}}}', "mean_acc is True"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": [[1]]}}}}', "mean_acc is [[1]]"),
+        ("t.json", f'{{"{CELLS[0]}": {{"mean_acc": 90, "train_seconds": 1{"0" * 400}}}}}', "give seconds"),
+        ("t.json", "[" * 100_000, "nested more than 50 deep"),
+        ("t.json", '{"a":' * 60 + "1" + "}" * 60, "nested more than 50 deep"),
+        ("t.json", '{"' + "x" * 5000 + '": {"mean_acc": 1}}', "(5,000 characters)"),
+        ("t.csv", f"{HEADER}\n{'x' * 200_000},90,1\n", "field larger than field limit"),
+        ("t.csv", "x" * 2**21, "line 1 is longer than 1,048,576 characters"),
+        ("t.csv", f"{HEADER}\n{CELLS[0]},90,1,5,6\n{CELLS[1]},x,1\n", "line 3: accuracy is 'x'"),
+        ("t.csv", f"{HEADER}\n" + "\n" * 1_000_000, "more than 1,000,000 lines"),
+        ("t.csv", f"{HEADER}\n{CELLS[0]},1{'0' * 5000},1\n", "line 2: accuracy is '1000"),
         ("t.txt", "", "use .csv"),
         ("t.parquet", "x", "cannot be read"),
     ],
@@ -98,6 +113,41 @@ def test_what_is_wrong_is_one_line(name, text, line, tmp_path):
     assert line in str(error.value)
     assert str(tmp_path / name) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_takes_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("msgdas.compare.tables.LARGEST", 2**20)  # a test of 64 MiB would take seconds
+    line = f"{CELLS[0]},90,1,{'x' * 1000}\n".encode()
+    with gzip.open(tmp_path / "t.csv.gz", "wb") as file:
+        file.write(f"{HEADER},more\n".encode())
+        for _ in range(150):
+            file.write(line * 1000)
+    assert (tmp_path / "t.csv.gz").stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(InputError, match="more than 1,000,000 lines or 1 MiB"):
+        read_table(tmp_path / "t.csv.gz", "nasbench201")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**23
+
+
+@pytest.mark.parametrize("end", [0, 1, 10, 100, 400, -1, -4, -50])
+def test_a_parquet_file_that_is_cut_is_one_line(end, tmp_path):
+    write_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:end])
+    with pytest.raises(InputError, match=r"t\.parquet' cannot be read: ") as raised:
+        read_table(tmp_path / "t.parquet", "nasbench201")
+    assert "\n" not in str(raised.value)
+
+
+def test_too_many_rows_of_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows = 1_000_001
+    parquet.write_table(pyarrow.table({"genotype": ["x"] * rows, "accuracy": [1.0] * rows}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="more than 1,000,000 rows"):
+        read_table(tmp_path / "t.parquet", "nasbench201")
 
 
 def test_a_table_that_is_not_there(tmp_path):

@@ -307,7 +307,7 @@ def test_unknown_names():
 
 def test_arguments():
     assert error_line("digits", on_bad_image="jump") == "on_bad_image='jump': use 'skip' or 'stop'"
-    assert error_line("digits", image_size=2) == "image size 2: use 4 pixels or more, and at most 65,536"
+    assert error_line("digits", image_size=2) == "image size 2: use 4 pixels or more, and at most 16,384"
     assert error_line("digits", split_seed=-1) == "split_seed=-1: use 0 to 2**32 - 1"
     assert error_line("digits", val_fraction=1.0).startswith(
         "test_fraction=0.2, val_fraction=1.0: use fractions above 0"

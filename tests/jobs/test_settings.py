@@ -110,7 +110,7 @@ def test_what_methods_takes_a_search_takes_too():
 
 
 @pytest.mark.parametrize(("command", "name"), NUMBERS)
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e18", "-1", str(10**18)])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e18", "1e400", "-1", str(10**18), "", "text", "x" * 5000])
 def test_no_number_takes_nonsense(command, name, value, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*words(command), f"--{dashed(name)}={value}", "--out", "out") == 2
@@ -119,6 +119,36 @@ def test_no_number_takes_nonsense(command, name, value, tmp_path, capsys, monkey
     assert printed.err.count("\n") == 1
     assert f"--{dashed(name)}" in printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+LARGEST = {
+    "lr": 10, "weight_lr": 10, "alpha_lr": 10, "guidance": 1000, "supernet_weight": 1000, "cost_weight": 1000,
+    "auxiliary": 1000, "temperature": 1000, "channels": 100_000, "cells": 1000, "image_size": 16_384,
+}  # fmt: skip
+ZERO_IS_MEANT = {
+    "alpha_lr", "guidance", "supernet_weight", "cost_weight", "auxiliary", "drop", "trust", "warmup", "max_memory",
+    "workers", "seed", "weight_decay", "label_smoothing", "cutout", "drop_path",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "name"), NUMBERS)
+def test_bounds_are_those_that_are_shown(command, name, capsys, monkeypatch):
+    model = MODELS[command]
+    if name in LARGEST:
+        assert getattr(model(**{name: LARGEST[name]}), name) == LARGEST[name]
+        with pytest.raises(InputError, match=f"^--{dashed(name)} .*: use at most {LARGEST[name]:,}$"):
+            model(**{name: LARGEST[name] * 1.001 if name not in ("channels", "cells", "image_size") else 10**6})
+    if name in ZERO_IS_MEANT:
+        assert getattr(model(**{name: 0}), name) == 0
+    else:
+        with pytest.raises(InputError, match=f"^--{dashed(name)} 0: use "):
+            model(**{name: 0})
+    (one,) = (one for one in options(model) if one.name == name)
+    assert one.bounds
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(command, "--help") == 0
+    assert f"[{one.bounds}" in " ".join(capsys.readouterr().out.split())
+    assert f"` | {'integer' if one.type is int else 'number'} {one.bounds} | " in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +162,11 @@ def test_no_number_takes_nonsense(command, name, value, tmp_path, capsys, monkey
         ({"epochs": 1.5}, "--epochs 1.5: use a whole number, 1 or more"),
         ({"epochs": "many"}, "--epochs many: use a whole number, 1 or more"),
         ({"drop": 2}, "--drop 2: use 0 to 0.9"),
+        ({"temperature": 0}, "--temperature 0: use 0.001 or more"),
+        ({"epochs": ""}, "--epochs '': use a whole number, 1 or more"),
+        ({"epochs": "x" * 5000}, f"--epochs {'x' * 200}… (5,000 characters): use a whole number, 1 or more"),
+        ({"epochs": "a\nb"}, r"--epochs a\nb: use a whole number, 1 or more"),
+        ({"epochs": [[3]]}, "--epochs [[3]]: use a whole number, 1 or more"),
         ({"trust": 1}, "--trust 1: use 0 or more, below 1"),
         ({"native": "perhaps"}, "--native perhaps: use true or false"),
         ({"precision": "float8"}, "--precision float8: use float32, bfloat16, float16"),
@@ -201,6 +236,14 @@ def test_numbers_that_yaml_reads_as_texts_are_numbers(tmp_path):
         ("- epochs", "is not a list of 'option: value' lines"),
         ("epochs: [", "is no YAML"),
         ("!!python/object/apply:os.getcwd []", "is no YAML"),
+        ("!!int ''", "is no YAML"),
+        ("!!timestamp x", "is no YAML"),
+        ("!!bool perhaps", "is no YAML"),
+        ("epochs: 2026-99-99", "is no YAML"),
+        ("epochs: 1" + "0" * 5000, "is no YAML"),
+        ("[" * 10_000, "is no YAML"),
+        ("a: &a [x, x]\nb: [*a, *a]", "settings have no aliases"),
+        ("x" * 2**21, "more than 1,048,576 characters"),
         (None, "cannot be read: No such file"),
     ],
 )

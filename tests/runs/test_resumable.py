@@ -31,6 +31,7 @@ from msgdas.retrain import Recipe, retrain
 from msgdas.retrain import train as retraining
 from msgdas.runs import Run, write_json
 from msgdas.runs.finite import tensors
+from msgdas.search import Search
 from msgdas.search.loop import Stopped, fit
 from msgdas.spaces import nasbench201
 from msgdas.subgraph import Gate, SubGraph
@@ -430,6 +431,10 @@ def bad_loss(job):
     job.loss = lambda logits, labels: nn.functional.cross_entropy(logits, labels) * INF
 
 
+def small():
+    return nasbench201.supernet(channels=4, in_channels=1, image_size=8)
+
+
 def finite(folder):
     return all(tensor.isfinite().all() for _, tensor in tensors(Run.open(folder, lock=False).load()))
 
@@ -448,6 +453,14 @@ PLANTED = (  # what, its name, the step that finds it: in warm-up (three steps) 
     (bad_loss, "train_loss", 2),
     (bad_loss, "valid_loss", 7),
 )
+WAYS_OUT = {
+    "weight": "lower the learning rate",
+    "alpha": "lower the learning rate of the alphas",
+    "gate": "check the sampler and its temperature tau",
+    "input": "check the images and their mean and std",
+    "train_loss": "lower the learning rate, or check the loss",
+    "valid_loss": "lower the learning rate, or check the loss",
+}
 WITHOUT_GATES = METHODS[2], bad_gate  # 'compare' takes no gradient of gates, and a single path's are not multiplied by
 
 
@@ -463,7 +476,8 @@ def test_a_search_names_what_is_not_a_number_and_keeps_the_last_good_state(tmp_p
             plant(job)
             states.append((job, state_of(job)))
 
-    line = f"step {step}: {named} is not a number: lower the learning rate; the last checkpoint is kept"
+    kept = "the last checkpoint is kept" if step > LENGTH else "there is no checkpoint yet"
+    line = f"step {step}: {named} is not a number: {WAYS_OUT[named.split()[0]]}; {kept}"
     with pytest.raises(InputError, match=f"^{re.escape(line)}$"):
         search(tmp_path / "run", on_step, **settings)
     job, before = states[0]
@@ -473,6 +487,57 @@ def test_a_search_names_what_is_not_a_number_and_keeps_the_last_good_state(tmp_p
         assert finite(tmp_path / "run")
     else:
         assert Run.open(tmp_path / "run", lock=False).load() is None
+
+
+@pytest.mark.parametrize("kind", ["search", "train"])
+@pytest.mark.parametrize("part", ["mean", "std"])
+def test_images_that_are_not_numbers_are_the_cause_and_no_checkpoint_is_promised(tmp_path, kind, part):
+    """Not the weights and losses that they spoil. Trial steps for the estimate of the time come first."""
+    data = replace(digits(), **{part: torch.tensor([NAN])})
+    line = "step 1: input is not a number: check the images and their mean and std"
+    estimate = {"on_start": lambda seconds: None}
+    for folder in (None, tmp_path / "run"):
+        run = folder and Run.create(folder, {})
+        with pytest.raises(InputError) as raised:
+            if kind == "search":
+                fit(searching(small(), methods.gdas()), data, epochs=1, batch_size=16, run=run, **estimate)
+            else:
+                retrain(Net(), data, Recipe(epochs=1, batch_size=16), run=run, **estimate)
+        assert str(raised.value) == line + ("; there is no checkpoint yet" if run else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "way", "method"),
+    [
+        ("guidance", "raise its temperature, or lower its weight", methods.msgdas(guidance=1.0, temperature=1e-45)),
+        ("penalty", "check the penalties", replace(methods.gdas(), penalties=[lambda a: a.stack().sum() * NAN])),
+    ],
+)  # fmt: skip
+def test_the_guidance_or_a_penalty_is_named_where_it_is_the_cause(name, way, method):
+    job = Search(small(), replace(method, warmup=0.0), steps=4)
+    batch = torch.randn(8, 1, 8, 8), torch.arange(8)
+    before = [p.clone() for p in (*job.net.parameters(), *job.alphas.parameters())]
+    with pytest.raises(InputError, match=f"^step 1: {name} is not a number: {way}"):
+        job.step(batch, batch)
+    assert name == "guidance" or all(map(torch.equal, before, (*job.net.parameters(), *job.alphas.parameters())))
+
+
+def test_first_weights_that_are_not_numbers_are_not_the_learning_rate():
+    job = Net()
+    bad_weight(type("", (), {"net": job}))
+    with pytest.raises(
+        InputError, match=r"^step 1: weight 'stem\.0\.weight' is not a number: check the network's first"
+    ):
+        retrain(job, digits(), Recipe(epochs=1, batch_size=16))
+
+
+def test_a_trial_step_that_diverges_ends_nothing_and_leaves_nothing(tmp_path):
+    """The estimate tries the steps after the warm-up on weights that are not trained yet."""
+    job = searching(small(), methods.msgdas())
+    began, loss = [], job.loss
+    job.loss = lambda logits, labels: loss(logits, labels) * (1.0 if began else NAN)
+    fit(job, digits(), epochs=1, batch_size=16, on_start=began.append)
+    assert all(p.isfinite().all() for p in job.net.parameters())
 
 
 @pytest.mark.parametrize("named", ["weight 'classifier.bias'", "train_loss"])

@@ -114,8 +114,8 @@ def test_a_published_network_has_a_name():
         ("", "same number of layers"),
         ("mb3_3x3", "same number of layers"),
         ("mb3_3x3/mb3_3x3,mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3", "same number of layers"),
-        ("skip_connect/mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3", "stage1/1 is skip_connect, not one of mb3_3x3"),
-        (MOBILE.replace("mb6_5x5", "mb4_5x5"), "stage4/1 is mb4_5x5, not one of"),
+        ("skip_connect/mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3/mb3_3x3", "stage1/1 is 'skip_connect', not one of mb3_3x3"),
+        (MOBILE.replace("mb6_5x5", "mb4_5x5"), "stage4/1 is 'mb4_5x5', not one of"),
     ],
 )
 def test_a_wrong_mbconv_text_is_one_line(text, why):
