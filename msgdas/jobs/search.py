@@ -23,13 +23,13 @@ from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import run_config
 from msgdas.jobs.option import Group, dashed, options
-from msgdas.jobs.process import prepare
+from msgdas.jobs.process import prepare, run_in
 from msgdas.jobs.report import report
 from msgdas.jobs.resolve import find_data, find_device, input_size
 from msgdas.jobs.settings import SearchSettings, own_options
 from msgdas.methods import METHODS
 from msgdas.report.terminal import SearchView
-from msgdas.runs import Run, write_json
+from msgdas.runs import Run, stop_on_signals, write_json
 from msgdas.search.execution import Execution
 from msgdas.search.loop import fit, validation_batches
 from msgdas.search.method import Method
@@ -54,7 +54,7 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
 
     Raises:
         InputError: settings, data or folder are wrong; nothing was written then.
-        Stopped: a signal came; the run is saved.
+        Stopped: a signal came; if the run had begun, it is saved.
     """
     prepare(settings)
     settings = settings.model_copy(update={"device": find_device(settings.device)})
@@ -74,7 +74,7 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
     data.halves(settings.seed, extent.images)
     job.steps = extent.epochs * extent.steps_per_epoch
     config = run_config("search", settings, data, search=job.describe())
-    with Run.open(out) if resume else Run.create(out, config) as run:
+    with run_in(out, config, resume=resume) as run:
         _refuse_another_search(run, config["search"])
         view.start(out, _summary(settings, extent, space, data, net, job), extent.epochs)
         genotype = fit(
@@ -93,8 +93,9 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
         ranked = _ranked(job, data, settings)
         undo()
         genotype = ranked[0].genotype if ranked else genotype
-        _write_genotype(out, genotype, ranked, space, data)
-        report(out)
+        with stop_on_signals():  # a second or two: finish
+            _write_genotype(out, genotype, ranked, space, data)
+            report(out)
     view.end(genotype, training(str(out), space.name, data.image_size, gpu=torch.device(settings.device).type != "cpu"))
     return genotype
 
