@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import warnings
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     130, stopped by SIGTERM or Ctrl-C; 141, the reader of standard output closed it.
     """
     keep_freed_memory()
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - a user without a name and HOME, as in a container
+        os.environ["HOME"] = os.sep
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal has no ×, a name may be no text at all
