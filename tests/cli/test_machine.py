@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -223,26 +223,28 @@ def test_a_stopped_search_names_the_folder_that_it_chose(tmp_path, capsys, monke
 # the terminal
 
 
-@pytest.fixture
-def no_reader(capfd, monkeypatch):
+@contextmanager
+def no_reader(monkeypatch):
     """Standard output is a pipe that nobody reads."""
     reading, writing = os.pipe()
     os.close(reading)
-    with suppress(BrokenPipeError), open(writing, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
+    with suppress(BrokenPipeError), open(writing, "w") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
         yield
 
 
 @pytest.mark.filterwarnings("always")
-def test_a_search_whose_output_is_closed_goes_on(no_reader, done, tmp_path, capfd):
-    assert run(*SMALL, "--out", tmp_path / "run") == 0
+def test_a_search_whose_output_is_closed_goes_on(done, tmp_path, capfd, monkeypatch):
+    with no_reader(monkeypatch):
+        assert run(*SMALL, "--out", tmp_path / "run") == 0
     said = capfd.readouterr().err
     assert said == "msgdas: warning: progress cannot be printed (Broken pipe): going on without\n"
     assert outcome(tmp_path / "run") == outcome(done / "search")
 
 
-def test_a_list_whose_output_is_closed_ends_quietly(no_reader, capfd):
-    assert run("methods") == 141
+def test_a_list_whose_output_is_closed_ends_quietly(capfd, monkeypatch):
+    with no_reader(monkeypatch):
+        assert run("methods") == 141
     assert capfd.readouterr().err == ""
 
 
