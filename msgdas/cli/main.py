@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     130, stopped by SIGTERM or Ctrl-C; 141, the reader of standard output closed it.
     """
     keep_freed_memory()
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - a user without a name and HOME, as in a container
+    if os.path.expanduser("~") == "~":
         os.environ["HOME"] = os.sep
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
