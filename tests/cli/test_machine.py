@@ -19,6 +19,7 @@ from PIL import Image
 import msgdas
 from msgdas.cli import train as training_command
 from msgdas.cli.main import main
+from msgdas.jobs import report as reporting
 from msgdas.jobs import search as searching
 from msgdas.jobs import train as training
 from msgdas.report.terminal import SearchView
@@ -74,6 +75,12 @@ def done(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_report(monkeypatch):
+    """A report takes as long as all the rest."""
+    monkeypatch.setattr(reporting, "write_report", lambda *_: None)
+
+
 def one_line(capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
@@ -97,7 +104,8 @@ def failing(monkeypatch, name, after, number):
 
 
 @pytest.mark.parametrize("name", list(BEGIN))
-@pytest.mark.parametrize("after", [0, 2, 6, 7, 10, 14])  # config, metrics, record, checkpoint, the next one, results
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize("after", [0, 2, 6, 7, 10, 12])  # config, metrics, record, checkpoint, the next one, results
 def test_a_full_disk_is_one_line_and_the_run_goes_on_bit_for_bit(name, after, done, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -129,6 +137,7 @@ def test_a_run_folder_that_vanishes_is_one_line(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_user_without_a_home_and_a_name_searches(tmp_path, monkeypatch):
     def nobody(uid):
         raise KeyError(uid)
@@ -165,6 +174,7 @@ def test_a_signal_before_anything_is_written_leaves_nothing(name, number, code, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(
     ("name", "module", "function", "number", "code"),
     [
@@ -212,6 +222,7 @@ def test_a_signal_while_the_report_of_a_training_is_written_lets_it_finish(done,
     assert "test accuracy per class" in (tmp_path / "run/report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_stopped_search_names_the_folder_that_it_chose(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(searching, "_ranked", first_signal(searching._ranked, signal.SIGTERM))
@@ -234,6 +245,7 @@ def no_reader(monkeypatch):
         yield
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.filterwarnings("always")
 def test_a_search_whose_output_is_closed_goes_on(done, tmp_path, capfd, monkeypatch):
     with no_reader(monkeypatch):
@@ -257,6 +269,7 @@ def test_a_list_that_cannot_be_written_is_one_line(capfd, monkeypatch):
     assert "No space left on device" in one_line(capfd)
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(("encoding", "times"), [("latin-1", "×".encode("latin-1")), ("ascii", rb"\xd7")])
 def test_a_terminal_that_has_not_every_character_shows_the_rest(encoding, times, done, tmp_path, monkeypatch):
     out = io.BytesIO()
@@ -317,6 +330,7 @@ def deep(tmp_path):
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.skipif(os.pathconf("/", "PC_PATH_MAX") < 4096, reason="a path must be shorter there")
 def test_a_path_of_3000_characters_is_a_run_folder_like_any_other(deep, capsys):
     assert run(*SMALL, "--out", deep) == 0
@@ -352,6 +366,7 @@ STREAMED = [
 ]
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.filterwarnings("always")
 def test_a_file_that_vanishes_and_one_that_appears_during_a_search(tmp_path, capsys, monkeypatch):
     data = images(tmp_path / "data", (b"a", b"b"), 40)
@@ -373,6 +388,7 @@ def test_a_file_that_vanishes_and_one_that_appears_during_a_search(tmp_path, cap
     assert "1 added ('a/new.png')" in one_line(capsys)
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.filterwarnings("ignore:left out")
 def test_data_that_vanish_during_a_search_are_one_line_and_the_run_stays(tmp_path, capsys, monkeypatch):
     data = images(tmp_path / "data", (b"a", b"b"), 40)
