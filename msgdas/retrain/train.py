@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -212,10 +213,8 @@ def _mistakes(labels: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> Re
     if count <= MOST_CONFUSION:
         return {"confusion": torch.bincount(labels * count + predicted, minlength=count**2).view(count, count).tolist()}
     wrong = labels != predicted
-    pairs, times = (labels * count + predicted)[wrong].unique(return_counts=True)
-    first = times.argsort(descending=True, stable=True)[:MOST_CONFUSED]
-    found = zip(pairs[first].tolist(), times[first].tolist())
-    return {"confused": [[classes[pair // count], classes[pair % count], n] for pair, n in found]}
+    found = Counter(zip(labels[wrong].tolist(), predicted[wrong].tolist())).most_common(MOST_CONFUSED)
+    return {"confused": [[classes[true], classes[said], times] for (true, said), times in found]}
 
 
 def _augment(data: DataSet, recipe: Recipe) -> Augment:
