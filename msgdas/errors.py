@@ -1,4 +1,4 @@
-"""The one exception that a user's own input can cause."""
+"""The one exception that a user's own input can cause, and how values look in a message."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["InputError", "cut", "shown", "wrong"]
+__all__ = ["InputError", "cut", "one_line", "shown", "wrong"]
 
 SHOWN = 200  # characters of a value in a message
+LINE = 1000  # characters of a whole message
 
 
 class InputError(ValueError):
     """Bad input: one line that names the thing, its value and the way out. The command line prints it and exits with
     2."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 def shown(value: object) -> str:
@@ -27,7 +31,7 @@ def shown(value: object) -> str:
 
 def cut(text: str) -> str:
     """A text for a message of one line, not quoted: what cannot be printed is escaped, and it is cut if it is long."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:SHOWN])
+    line = "".join(map(_printable, text[:SHOWN]))
     return line if len(text) <= SHOWN else f"{line}… ({len(text):,} characters)"
 
 
@@ -39,3 +43,20 @@ def wrong(error: ValidationError) -> str:
         return f"{place} is missing"
     rule = first["msg"].removeprefix("Value error, ")
     return f"{cut(place)} {shown(first['input'])}: {rule}" if place else rule
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line that any terminal shows: what cannot be printed (line ends, control characters, bytes that
+    are not UTF-8) with backslashes, as Python writes it; the middle of more than 1,000 characters left out."""
+    text = text if text.isprintable() else "".join(map(_printable, text))
+    if len(text) <= LINE:
+        return text
+    end = LINE // 2 - 20
+    return f"{text[:end]}… ({len(text) - 2 * end:,} characters) …{text[-end:]}"
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(character)[1:-1]

@@ -106,6 +106,21 @@ def test_every_page_is_in_the_navigation():
     assert sorted(f"docs/{page}" for page in listed) == sorted(set(ALL_PAGES) - {"README.md"})
 
 
+def test_every_promise_names_a_test_that_exists():
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith(("| ---", "| promise", "| code"))
+    ]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row.rsplit(" | ", 1)[-1]) for row in rows]
+    assert len(named) > 30
+    for row, tests in zip(rows, named):
+        assert tests, row
+        for file, name in tests:
+            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/README.md"])
 def test_links_outside_the_site_lead_somewhere(page):
     """Those inside it are checked by ``mkdocs build --strict``."""

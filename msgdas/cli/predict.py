@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from msgdas.errors import InputError
+from msgdas.errors import InputError, one_line
 from msgdas.retrain.trained import TrainedNetwork, load
 
 __all__ = ["predict"]
@@ -36,5 +36,5 @@ def _told(trained: TrainedNetwork, image: str) -> bool:
     except InputError as error:
         click.echo(f"msgdas: error: {error}", err=True)
         return False
-    click.echo(f"{image}\t{name}\t{probability:.4f}")
+    click.echo(f"{one_line(image)}\t{one_line(name)}\t{probability:.4f}")
     return True

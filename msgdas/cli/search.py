@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from msgdas.jobs.resolve import free_folder
 from msgdas.jobs.search import search as run_search
 from msgdas.jobs.settings import DATA_HELP, SearchSettings
 from msgdas.report.terminal import SearchView
+from msgdas.runs import Stopped
 
 __all__ = ["search", "search_settings"]
 
@@ -39,9 +41,14 @@ def search(ctx: click.Context, /, out: Path | None, resume: bool, print_config: 
         return
     if not settings.data:
         raise InputError(f"--data is missing: give {DATA_HELP}")
-    out = out or free_folder(f"{Path(settings.data).resolve().name}-{settings.method}")
+    folder = out or free_folder(f"{Path(settings.data).resolve().name}-{settings.method}")
     with SearchView(Console(highlight=False)) as view:
-        run_search(settings, out, resume=resume, view=view)
+        try:
+            run_search(settings, folder, resume=resume, view=view)
+        except Stopped as stopped:
+            if stopped.again and out is None:  # the same command would begin another run
+                stopped.again = shlex.join(["msgdas", "search", "--out", str(folder), "--resume"])
+            raise
 
 
 def search_settings(arguments: list[str]) -> SearchSettings:

@@ -17,6 +17,7 @@ from msgdas.jobs.resolve import begun_mirror, find_genotype, refuse_other_data
 from msgdas.jobs.settings import DATA_HELP, DataSettings, SearchSettings, TrainSettings
 from msgdas.jobs.train import train as run_train
 from msgdas.report.terminal import TrainView
+from msgdas.runs import stop_on_signals
 
 __all__ = ["train"]
 
@@ -53,12 +54,13 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
         raise InputError(f"--data is missing: give {DATA_HELP}")
     with TrainView(Console(highlight=False)) as view:
         result = run_train(genotype, settings, out, resume=resume, view=view)
-        view.say(
-            f"\ntest accuracy {100 * result['test_accuracy']:.2f} %, best epoch {result['best_epoch']} by validation "
-            f"({100 * result['val_accuracy']:.2f} %)"
-        )
-    if of_run and out == Path(source) / "train":
-        report(Path(source))
+        with stop_on_signals():  # all is done: finish
+            view.say(
+                f"\ntest accuracy {100 * result['test_accuracy']:.2f} %, best epoch {result['best_epoch']} by "
+                f"validation ({100 * result['val_accuracy']:.2f} %)"
+            )
+            if of_run and out == Path(source) / "train":
+                report(Path(source))
 
 
 def _data_options(run: str) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from msgdas.compare.queue import QueueStopped, Task, base_memory, run_queue
+from msgdas.compare.queue import Task, base_memory, run_queue
 from msgdas.compare.results import SearchResult, read_result
 from msgdas.compare.specs import Spec
 from msgdas.compare.tables import Table
 from msgdas.errors import InputError
 from msgdas.report.numbers import NONE, percent, short_seconds
 from msgdas.report.terminal import CountView
-from msgdas.runs import write_atomic
+from msgdas.runs import Stopped, write_atomic
 from msgdas.spaces import find_space
 
 __all__ = ["compare", "find_reference", "make_tasks"]
@@ -73,15 +73,20 @@ def compare(
 
     Raises:
         InputError: searches failed, or the table lacks genotypes they found; the rest is written.
-        QueueStopped: a signal arrived. The finished searches are compared.
+        Stopped: a signal arrived; the same command goes on. The finished searches are compared.
     """
     progress = _Progress(view, table, len(tasks))
     try:
-        failed = run_queue(out, tasks, jobs=jobs, on_end=progress.end)
-    except QueueStopped:
-        _write(out, space, tasks, table, reference)
+        try:
+            failed = run_queue(out, tasks, jobs=jobs, on_end=progress.end)
+        except Stopped:
+            _write(out, space, tasks, table, reference)
+            raise
+        tables = _write(out, space, tasks, table, reference)
+    except Stopped as stopped:
+        stopped.again = "the same command"
         raise
-    for printed in _write(out, space, tasks, table, reference):
+    for printed in tables:
         view.say("")
         view.console.print(printed)
     if any(task.done for task in tasks):

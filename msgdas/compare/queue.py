@@ -8,32 +8,29 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from msgdas.compare import peak_memory
 from msgdas.compare.specs import Spec
 from msgdas.errors import InputError
-from msgdas.runs import stop_on_signals, write_json
-from msgdas.runs.folder import CONFIG
-from msgdas.runs.resumable import Stopped
+from msgdas.runs import Stopped, stop_on_signals, write_json
+from msgdas.runs.files import remove_leftovers
+from msgdas.runs.folder import CONFIG, LOCK
 
-__all__ = ["QueueStopped", "Task", "base_memory", "run_queue"]
+__all__ = ["Task", "base_memory", "run_queue"]
 
 POLL = 0.05  # seconds
 BASE = "base.json"  # memory of a process that only imports everything
 MIB = 2**20
-
-
-class QueueStopped(Stopped):
-    """A signal stopped the queue; its searches are saved. The same command resumes it."""
 
 
 @dataclass
@@ -51,6 +48,20 @@ class Task:
     folder: Path
     arguments: Sequence[str]
     asked: Mapping[str, Any] = field(default_factory=dict)
+    warned: bool = field(default=False, compare=False)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process works in the run folder."""
+        if not self.begun:
+            return False
+        try:
+            FileLock(self.folder / LOCK).acquire(blocking=False).lock.release()
+        except Timeout:
+            return True
+        except OSError:  # the search itself says what is wrong
+            return False
+        return False
 
     @property
     def done(self) -> bool:
@@ -108,9 +119,9 @@ def run_queue(
 
     Raises:
         InputError: a run began with other settings, or another queue works in ``out``. Nothing was started.
-        QueueStopped: SIGINT or SIGTERM arrived; running searches are saved.
+        Stopped: SIGINT or SIGTERM arrived; running searches are saved.
     """
-    with _locked(out), stop_on_signals() as stop, TemporaryDirectory() as scratch:
+    with _locked(out, tasks), stop_on_signals() as stop:
         for task in tasks:
             task.check()
         if not all(task.done for task in tasks):
@@ -123,8 +134,11 @@ def run_queue(
         told = False
         try:
             while running or (waiting and not stop.requested):
-                while waiting and len(running) < jobs and not stop.requested:
-                    running.append(_Child(waiting.popleft(), Path(scratch)))
+                while len(running) < jobs and not stop.requested and (free := _next(waiting, bool(running))):
+                    if free.done:  # by a search of an earlier queue, which was waited for
+                        on_end(free, None)
+                    else:
+                        running.append(_Child(free))
                 if stop.requested and not told:
                     told = True
                     for child in running:
@@ -133,6 +147,7 @@ def run_queue(
                     running.remove(child)
                     child.note_memory()
                     failure = child.failure()
+                    child.close()
                     if child.task.done or not stop.requested:
                         on_end(child.task, failure)
                     if failure and not stop.requested:
@@ -141,10 +156,25 @@ def run_queue(
         finally:
             for child in running:
                 child.send(signal.SIGKILL)
-                child.process.wait()
+                child.close()
     if stop.requested:
-        raise QueueStopped(stop.requested)
+        raise Stopped(stop.requested)
     return failed
+
+
+def _next(waiting: deque[Task], others: bool) -> Task | None:
+    """Take the first task that no process works on; warn once if there is nothing to do but wait for one that does.
+
+    Such a process is a search of an earlier queue that was killed: it saves after its step and ends.
+    """
+    for task in list(waiting):
+        if not task.in_use:
+            waiting.remove(task)
+            return task
+    if waiting and not others and not waiting[0].warned:
+        waiting[0].warned = True
+        warnings.warn(f"run '{waiting[0].folder}' is in use by another process: waiting for its end", stacklevel=3)
+    return None
 
 
 def base_memory(out: Path) -> int | None:
@@ -157,37 +187,41 @@ def base_memory(out: Path) -> int | None:
 
 def _note_base(file: Path) -> None:
     if base_memory(file.parent) is None:
-        with TemporaryDirectory() as scratch:
-            memory = Path(scratch) / "memory"
-            command = _with_peak_memory(memory, [sys.executable, "-m", "msgdas", "spaces"])
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-            write_json(file, {"memory_mib": round(int(memory.read_text()) / MIB)})
+        with _start([sys.executable, "-m", "msgdas", "spaces"], subprocess.DEVNULL) as process:
+            process.wait()
+            if (memory := _measured(process)) is not None:
+                write_json(file, {"memory_mib": round(memory)})
 
 
-def _with_peak_memory(memory: Path, command: list[str]) -> list[str]:
-    """``command``, wrapped so that it writes its peak memory in bytes to the file ``memory``."""
-    return [sys.executable, "-I", "-S", peak_memory.__file__, str(memory), *command]
+def _start(command: list[str], errors: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start ``command`` in a session of its own. It stops when this process ends, however that comes about: the pipe
+    that is its standard input closes."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", peak_memory.__file__, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,
+    )
+
+
+def _measured(process: subprocess.Popen[bytes]) -> float | None:
+    """Peak memory in MiB of a command that has ended."""
+    text = process.stdout.read() if process.stdout else b""
+    return int(text) / MIB if text.isdigit() else None
 
 
 class _Child:
     """A running search, in a process group of its own: Ctrl-C in the terminal reaches it only through the queue."""
 
-    def __init__(self, task: Task, scratch: Path) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
-        name = f"{task.spec.folder}-{task.seed}"
-        self._memory, self._log = scratch / f"{name}.memory", scratch / f"{name}.log"
         arguments = ["--resume"] if task.begun else task.arguments
-        search = [sys.executable, "-m", "msgdas", "search", *arguments, f"--out={task.folder}"]
         task.folder.parent.mkdir(parents=True, exist_ok=True)
         write_json(task.notes, (task.noted() if task.begun else {}) | {"asked": dict(task.asked)})
-        with open(self._log, "wb") as log:
-            self.process = subprocess.Popen(
-                _with_peak_memory(self._memory, search),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._log = TemporaryFile()  # noqa: SIM115 - closed by `close`
+        search = [sys.executable, "-m", "msgdas", "search", *arguments, f"--out={task.folder}"]
+        self.process = _start(search, self._log)
 
     def send(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -198,8 +232,7 @@ class _Child:
 
     def note_memory(self) -> None:
         """Note the highest peak memory of all parts of the search."""
-        with suppress(OSError, ValueError):
-            peak = int(self._memory.read_text()) / MIB
+        if (peak := _measured(self.process)) is not None:
             noted = self.task.noted()
             write_json(self.task.notes, noted | {"peak_memory_mib": round(max(peak, noted.get("peak_memory_mib", 0)))})
 
@@ -208,18 +241,27 @@ class _Child:
         code = self.process.returncode
         if code == 0 and self.task.done:
             return None
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
         ended = f"ended by signal {code - 128}" if code > 128 else f"ended with code {code}"
         return (lines[-1] if lines else ended).removeprefix("msgdas: error: ")
 
+    def close(self) -> None:
+        """Wait for its end, and close its files."""
+        self.process.__exit__(None, None, None)
+        self._log.close()
+
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path, tasks: Sequence[Task]) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", blocking=False):
-            yield
+        lock = FileLock(out / LOCK).acquire(blocking=False)
     except Timeout:
         raise InputError(f"another queue works in '{out}': wait until it ends, or give another --out") from None
     except OSError as error:
         raise InputError(f"cannot write in '{out}' ({error.strerror}): give another --out") from error
+    with lock:
+        for folder in {out, *(task.folder.parent for task in tasks)}:
+            remove_leftovers(folder)
+        yield

@@ -6,16 +6,15 @@ import hashlib
 import os
 import shutil
 import tarfile
-import uuid
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import platformdirs
 
 from msgdas.errors import InputError
+from msgdas.runs.files import staged_folder, write_chunks
 
 __all__ = ["is_archive", "is_shards", "unpacked"]
 
@@ -56,7 +55,7 @@ def unpacked(archive: Path) -> Path:
     if not folder.is_dir():
         try:
             home.mkdir(parents=True, exist_ok=True)
-            with _ready(folder) as ready:
+            with staged_folder(folder) as ready:
                 for source in sources:
                     _unpack(source, ready / source.name.split(".")[0] if len(sources) > 1 else ready)
         except DAMAGE as error:
@@ -84,25 +83,8 @@ def _key(sources: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _ready(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``folder`` when all is in it."""
-    ready = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.tmp")
-    ready.mkdir()
-    try:
-        yield ready
-        try:
-            ready.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was as fast
-                raise
-    finally:
-        shutil.rmtree(ready, ignore_errors=True)
-
-
 def _unpack(archive: Path, into: Path) -> None:
-    left = shutil.disk_usage(into.parent).free - KEPT_FREE
-    count = 0
+    space, count = _Space(archive, into.parent), 0
     for name, data in _zip(archive) if archive.name.lower().endswith(ZIP) else _tar(archive):
         path = _inside(into, name)
         if path is None:
@@ -110,18 +92,26 @@ def _unpack(archive: Path, into: Path) -> None:
         count += 1
         if count > MOST_FILES:
             raise InputError(f"archive '{archive}' has more than {MOST_FILES:,} files: unpack it yourself")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            while chunk := data.read(CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    raise InputError(
-                        f"archive '{archive}' needs more space than there is in '{into.parent.parent}': "
-                        "free some, or name another cache folder by XDG_CACHE_HOME"
-                    )
-                file.write(chunk)
+        write_chunks(path, space.chunks(data))
     if not count:
         raise InputError(f"archive '{archive}' has no files")
+
+
+class _Space:
+    """What an archive may take of the disk."""
+
+    def __init__(self, archive: Path, home: Path) -> None:
+        self._archive, self._home, self._left = archive, home, shutil.disk_usage(home).free - KEPT_FREE
+
+    def chunks(self, data: IO[bytes]) -> Iterator[bytes]:
+        while chunk := data.read(CHUNK):
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise InputError(
+                    f"archive '{self._archive}' needs more space than there is in '{self._home}': "
+                    "free some, or name another cache folder by XDG_CACHE_HOME"
+                )
+            yield chunk
 
 
 def _zip(archive: Path) -> Iterator[Member]:

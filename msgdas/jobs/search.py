@@ -24,13 +24,13 @@ from msgdas.genotype import Genotype
 from msgdas.jobs.config import compare_begun, run_config
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
-from msgdas.jobs.process import prepare
+from msgdas.jobs.process import prepare, run_in
 from msgdas.jobs.report import report
 from msgdas.jobs.resolve import find_data, find_device, input_size
 from msgdas.jobs.settings import SearchSettings, own_options
 from msgdas.methods import METHODS
 from msgdas.report.terminal import SearchView
-from msgdas.runs import Run, write_json
+from msgdas.runs import Run, stop_on_signals, write_json
 from msgdas.search.execution import Execution
 from msgdas.search.loop import fit, validation_batches
 from msgdas.search.method import Method
@@ -55,12 +55,12 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
 
     Raises:
         InputError: settings, data or folder are wrong; nothing was written then.
-        Stopped: a signal came; the run is saved.
+        Stopped: a signal came; if the run had begun, it is saved.
     """
     ready = _ready(settings, out if resume else None)
     settings, data, space, extent, job = ready.settings, ready.data, ready.space, ready.extent, ready.job
     config = run_config("search", settings, data, search=job.describe())
-    with Run.open(out) if resume else Run.create(out, config) as run:
+    with run_in(out, config, resume=resume) as run:
         compare_begun(run, config)
         _refuse_another_search(run, config["search"])
         view.start(out, _summary(settings, extent, space, data, job), extent.epochs)
@@ -80,8 +80,9 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
         ranked = _ranked(job, data, settings)
         ready.undo()
         genotype = ranked[0].genotype if ranked else genotype
-        _write_genotype(out, genotype, ranked, space, data)
-        report(out)
+        with stop_on_signals():  # a second or two: finish
+            _write_genotype(out, genotype, ranked, space, data)
+            report(out)
     view.end(genotype, training(str(out), space.name, data.image_size, gpu=torch.device(settings.device).type != "cpu"))
     return genotype
 

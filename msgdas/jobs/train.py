@@ -16,7 +16,7 @@ from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import compare_begun, run_config, upgraded
 from msgdas.jobs.memory import refuse_too_large
-from msgdas.jobs.process import prepare
+from msgdas.jobs.process import prepare, run_in
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
 from msgdas.jobs.settings import TrainSettings
 from msgdas.report.terminal import TrainView
@@ -24,7 +24,7 @@ from msgdas.retrain.compiled import refuse_drop_path, refuse_without_compiler
 from msgdas.retrain.recipe import RECIPES, Recipe
 from msgdas.retrain.train import retrain
 from msgdas.retrain.trained import save_trained
-from msgdas.runs import Run, write_json
+from msgdas.runs import Run, stop_on_signals, write_json
 from msgdas.spaces import find_space
 
 __all__ = ["train"]
@@ -38,7 +38,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
 
     Raises:
         InputError: settings, data or folder are wrong; nothing was written then.
-        Stopped: a signal came; the run is saved.
+        Stopped: a signal came; if the run had begun, it is saved.
     """
     prepare(settings)
     settings = settings.model_copy(update={"device": find_device(settings.device)})
@@ -69,7 +69,7 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     network = space.network(genotype, **size, **({"auxiliary": True} if auxiliary else {}))
     settings = settings.model_copy(update={**chosen, **_numbers(recipe)})
     config = run_config("train", settings, data, recipe=asdict(recipe), genotype=str(genotype))
-    with Run.open(out) if resume else Run.create(out, config) as run:
+    with run_in(out, config, resume=resume) as run:
         compare_begun(run, config)
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
@@ -92,9 +92,10 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
         slow_down(network)
         if auxiliary:
             network.auxiliary = None  # type: ignore[assignment] # only the training has the auxiliary head
-        save_trained(out, network, _description(genotype, size, data))
         result = found | cost._asdict() | {"genotype": str(genotype), "data": data.name}
-        write_json(out / "result.json", result)
+        with stop_on_signals():  # a second or two: finish
+            save_trained(out, network, _description(genotype, size, data))
+            write_json(out / "result.json", result)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import groupby
@@ -12,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from msgdas.errors import one_line
 from msgdas.report.graph import to_svg
 from msgdas.report.numbers import compact, duration, number, percent, plain
 from msgdas.report.records import Record, RunFiles, read_run_files
@@ -20,6 +22,7 @@ from msgdas.spaces.cell_graph import CellGraph
 
 __all__ = ["write_report"]
 
+UNPRINTABLE = re.compile(r"[\0-\x09\x0b-\x1f\x7f\ud800-\udfff]")  # names may hold them, HTML may not
 SEARCH_COLUMNS = {
     "epoch": "epoch",
     "phase": "phase",
@@ -68,7 +71,8 @@ def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path
         InputError: ``run_path`` is not a folder or holds no run.
     """
     target = Path(run_path) / "report.html"
-    write_atomic(target, _template().render(_context(read_run_files(run_path), graphs)))
+    page = _template().render(_context(read_run_files(run_path), graphs))
+    write_atomic(target, UNPRINTABLE.sub(lambda found: one_line(found[0]), page))
     return target
 
 
@@ -189,9 +193,14 @@ def _groups(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     return groups if few else [("", names)] if names else []
 
 
-def _per_class(result: Record) -> list[tuple[str, float]]:
-    accuracies = ((str(name), number(value)) for name, value in _object(result.get("per_class")).items())
-    return [(name, value) for name, value in accuracies if not math.isnan(value)]
+def _per_class(result: Record, most: int = 100) -> Record | None:
+    """A title and accuracies by class; of many classes only the lowest."""
+    accuracies = [(str(name), number(value)) for name, value in _object(result.get("per_class")).items()]
+    known = [(name, value) for name, value in accuracies if not math.isnan(value)]
+    if len(known) > most:
+        lowest = sorted(known, key=lambda pair: pair[1])[:most]
+        return {"title": f"test accuracy per class, the {most} lowest of {len(known):,}", "rows": lowest}
+    return {"title": "test accuracy per class", "rows": known} if known else None
 
 
 def _confusion(result: Record, most: int = 20) -> Record | None:

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from msgdas.cost import Cost
 from msgdas.data import DataSet
+from msgdas.errors import one_line
 from msgdas.genotype import Genotype
 from msgdas.report.numbers import NONE, duration, percent
+from msgdas.runs import told
 
-__all__ = ["CountView", "SearchView", "TrainView"]
+__all__ = ["CountView", "SearchView", "TrainView", "drop"]
+
+
+def drop(stream: IO[str] | None) -> None:
+    """Send what was and will be written to ``stream`` nowhere, so that nothing fails at the process's end."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+        os.close(nowhere)
+
+
+class _GoesOn:
+    """A stream for progress: when it cannot be written to (a closed pipe, a full disk) it warns and drops the rest."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._lost = stream, False
+
+    def write(self, text: str) -> int:
+        if not self._lost:
+            try:
+                return self._stream.write(text)
+            except OSError as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._lost:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self._lost = True
+        drop(self._stream)
+        warnings.warn(f"progress cannot be printed ({told(error)}): going on without", stacklevel=3)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _View:
@@ -22,6 +65,7 @@ class _View:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        console.file = _GoesOn(console.file)  # type: ignore[assignment]  # all of a file that a console uses
         self.epochs = 1
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -77,8 +121,8 @@ class SearchView(_View):
         """Print what the search will do."""
         self.epochs = epochs
         for line in outline:
-            self.say(line)
-        self.say(f"run folder: {out}")
+            self.say(one_line(line))
+        self.say(one_line(f"run folder: {out}"))
 
     def estimate(self, seconds: float) -> None:
         """Print the estimated time, and the head of the epochs' lines."""
@@ -95,7 +139,7 @@ class SearchView(_View):
 
     def end(self, genotype: Genotype, command: str) -> None:
         """Print what was found, and the command that trains it."""
-        self.say(f"\nfound {genotype}\nnext: {command}")
+        self.say(f"\nfound {genotype}\nnext: {one_line(command)}")
 
 
 class TrainView(_View):
@@ -108,7 +152,7 @@ class TrainView(_View):
         self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
         self.say(f"images: {len(data.train):,} train, {len(data.val):,} validation, {len(data.test):,} test")
         self.say(f"        {data.augmentation}")
-        self.say(f"run folder: {out}")
+        self.say(one_line(f"run folder: {out}"))
 
     def estimate(self, seconds: float) -> None:
         """Print the estimated time, and the head of the epochs' lines."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
@@ -24,6 +25,8 @@ from msgdas.runs.resumable import Place, go_on, random_states, resume, set_rando
 __all__ = ["retrain", "score", "training_loss"]
 
 Record = dict[str, Any]
+MOST_CONFUSION = 200  # classes up to which the confusion matrix is kept: it has their square of numbers
+MOST_CONFUSED = 100  # mistakes kept of more classes
 Batch = tuple[Tensor, Tensor]  # images, labels
 Output = Tensor | tuple[Tensor, Tensor]
 
@@ -195,18 +198,29 @@ def score(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> Record:
 
     Returns:
         ``test_accuracy``; ``top5_accuracy`` (only for more than 5 classes); ``per_class``, the accuracy of each class
-        that has images, and ``mean_class_accuracy``, their mean; ``confusion``, counts with true classes as rows.
+        that has images, and ``mean_class_accuracy``, their mean; ``confusion``, counts with true classes as rows, or,
+        of more than 200 classes, ``confused``: the 100 most frequent mistakes as true class, predicted class, count.
     """
     count, predicted = len(classes), logits.argmax(-1)
-    confusion = torch.bincount(labels * count + predicted, minlength=count**2).view(count, count)
-    hits, images = confusion.diag().tolist(), confusion.sum(1).tolist()
+    hits = torch.bincount(labels[labels == predicted], minlength=count).tolist()
+    images = torch.bincount(labels, minlength=count).tolist()
     per_class = {name: right / n for name, right, n in zip(classes, hits, images) if n}
     scores: Record = {"test_accuracy": _accuracy(predicted, labels)}
     if count > 5:
         top5 = (logits.topk(5).indices == labels[:, None]).any(-1)
         scores["top5_accuracy"] = float(top5.double().mean())
     scores["mean_class_accuracy"] = sum(per_class.values()) / len(per_class)
-    return scores | {"per_class": per_class, "confusion": confusion.tolist()}
+    return scores | {"per_class": per_class} | _mistakes(labels, predicted, classes)
+
+
+def _mistakes(labels: Tensor, predicted: Tensor, classes: tuple[str, ...]) -> Record:
+    """``confusion`` or ``confused`` of `score`."""
+    count = len(classes)
+    if count <= MOST_CONFUSION:
+        return {"confusion": torch.bincount(labels * count + predicted, minlength=count**2).view(count, count).tolist()}
+    wrong = labels != predicted
+    found = Counter(zip(labels[wrong].tolist(), predicted[wrong].tolist())).most_common(MOST_CONFUSED)
+    return {"confused": [[classes[true], classes[said], times] for (true, said), times in found]}
 
 
 def _augment(data: DataSet, recipe: Recipe) -> Augment:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from msgdas.errors import InputError
 
-__all__ = ["is_leftover", "refuse_irregular", "remove_leftovers", "staged", "write_atomic", "write_json"]
+__all__ = [
+    "append",
+    "is_leftover",
+    "refuse_irregular",
+    "remove_leftovers",
+    "staged",
+    "told",
+    "write_atomic",
+    "write_json",
+]
 
 STAGED = re.compile(r"\..+\.(?:(?P<process>\d+)-)?[0-9a-f]{32}\.tmp", re.DOTALL)  # versions up to 0.1 gave no process
 KINDS = {
@@ -28,15 +39,41 @@ KINDS = {
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write ``data`` (text as UTF-8) to ``path``. A reader sees the old content or the new, never a part.
+    """Write ``data`` to ``path``. A reader sees the old content or the new, never a part.
+
+    Args:
+        data: bytes, or text, which becomes UTF-8. What a name that is not UTF-8 has in Python (``"caf\\udce9"``) is
+            written with a backslash, which JSON reads back as it was.
 
     Raises:
         InputError: ``path`` is there and is no regular file; it is unchanged.
         OSError: the write failed; ``path`` is unchanged.
     """
     path = Path(path)
-    with staged(path, data.encode() if isinstance(data, str) else data) as ready:
+    with staged(path, data.encode(errors="backslashreplace") if isinstance(data, str) else data) as ready:
         os.replace(ready, path)
+
+
+def append(path: Path, line: bytes) -> None:
+    """Append a whole line, with its line end, to ``path``, synced to disk. An incomplete last line, which a killed
+    process leaves, is removed before.
+
+    Raises:
+        InputError: ``path`` is there and is no regular file; it is unchanged.
+        OSError: the write failed; the lines before are unchanged.
+    """
+    refuse_irregular(path)
+    with _naming(path), open(path, "ab+") as file:
+        _cut_torn_line(file)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def told(error: OSError) -> str:
+    """What the system said, for a message: ``'FILE': No space left on device``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if error.filename is None else f"'{os.fsdecode(error.filename)}': {reason}"
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
@@ -55,18 +92,65 @@ def staged(path: Path, *parts: bytes | memoryview) -> Iterator[Path]:
 
     Raises:
         InputError: ``path`` is there and is no regular file. Nothing is written.
+        OSError: the write failed; it names ``path``.
     """
     refuse_irregular(path)
-    ready = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    ready = path.with_name(f".{_short(path.name)}.{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    with _naming(path):
+        try:
+            with open(ready, "xb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            yield ready
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # a read-only or vanished folder: the error before it says so
+                ready.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder next to ``folder`` that takes its place at the end, unless another process was as fast. It
+    is gone after an error; what a killed process left is removed by the next."""
+    for left in folder.parent.glob(f".{_short(folder.name)}.*.tmp"):
+        if is_leftover(left):
+            shutil.rmtree(left, ignore_errors=True)
+    ready = folder.with_name(f".{_short(folder.name)}.{os.getpid()}-{uuid.uuid4().hex}.tmp")
+    ready.mkdir()
     try:
-        with open(ready, "xb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
         yield ready
-        _sync_folder(path.parent)
+        try:
+            ready.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
     finally:
-        ready.unlink(missing_ok=True)
+        shutil.rmtree(ready, ignore_errors=True)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a new file in a staged folder, and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.writelines(chunks)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name ``path``, not a temporary file or nothing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = os.fspath(path)
+            del error.filename2
+        raise
+
+
+def _short(name: str) -> str:
+    """The name with at most 200 bytes, so that a temporary file's is not too long where the name itself is not."""
+    return os.fsdecode(os.fsencode(name)[:200])
 
 
 def refuse_irregular(path: str | os.PathLike[str]) -> None:
@@ -93,7 +177,8 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the staged files that killed processes left in ``folder``, before this process writes there."""
     for path in folder.glob(".*.tmp"):
         if is_leftover(path):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only folder: it stays
+                path.unlink()
 
 
 def _runs(process: str | None) -> bool:
@@ -107,6 +192,17 @@ def _runs(process: str | None) -> bool:
     except OSError:  # it is another user's
         return True
     return True
+
+
+def _cut_torn_line(file: io.BufferedRandom) -> None:
+    """Remove an incomplete last line."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _sync_folder(path: Path) -> None:

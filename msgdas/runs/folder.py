@@ -12,7 +12,6 @@ Every file appears complete or not at all, so a run may be killed at any moment 
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -26,10 +25,10 @@ from filelock import FileLock, Timeout
 
 from msgdas.errors import InputError, shown
 from msgdas.runs.checkpoint import is_intact, pack, unpack
-from msgdas.runs.files import is_leftover, refuse_irregular, remove_leftovers, staged, write_atomic, write_json
+from msgdas.runs.files import append, is_leftover, refuse_irregular, remove_leftovers, staged, write_atomic, write_json
 from msgdas.runs.json_text import parse_json, read_json
 
-__all__ = ["CONFIG", "Run"]
+__all__ = ["CONFIG", "LOCK", "Run"]
 
 CONFIG, METRICS, LOCK = "config.json", "metrics.jsonl", ".lock"
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.prev.pt"
@@ -70,10 +69,7 @@ class Run:
         path = Path(path)
         config = json.loads(json.dumps(config, allow_nan=False))
         _refuse_used(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make run folder '{path}' ({error.strerror}): give another --out") from error
+        _make(path)
         lock = _lock(path)
         try:
             _refuse_used(path)  # again: another process may have been faster
@@ -136,12 +132,7 @@ class Run:
         """Append one record to ``metrics.jsonl``, synced to disk. NaN and infinities become ``null``."""
         self._require_lock()
         line = json.dumps(_finite(record), allow_nan=False) + "\n"
-        refuse_irregular(self.path / METRICS)
-        with open(self.path / METRICS, "ab+") as file:
-            _cut_torn_line(file)
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path / METRICS, line.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """All records so far. An incomplete last line, from a killed process, is ignored.
@@ -243,9 +234,28 @@ def _refuse_used(path: Path) -> None:
         raise InputError(f"run folder '{path}' is a file or a device: give another --out")
     if os.path.lexists(path / CONFIG):
         raise InputError(f"run folder '{path}' already holds a run: give another --out, or go on with it by --resume")
-    other = sorted({p.name for p in path.glob("*")} - {LOCK} - {p.name for p in path.glob(".*.tmp") if is_leftover(p)})
+    try:
+        found = list(path.iterdir()) if os.path.isdir(path) else []
+    except OSError as error:
+        raise InputError(f"cannot read run folder '{path}' ({error.strerror}): give another --out") from error
+    other = sorted(p.name for p in found if p.name != LOCK and not is_leftover(p))
     if other:
         raise InputError(f"run folder '{path}' is not empty (it holds '{other[0]}'): give another --out")
+
+
+def _make(path: Path) -> None:
+    """Make the folder and those above it; none of them if one cannot be made."""
+    made = []
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not os.path.isdir(folder):
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
+    except OSError as error:
+        for folder in reversed(made):
+            with suppress(OSError):  # another process uses it
+                folder.rmdir()
+        raise InputError(f"cannot make run folder '{path}' ({error.strerror}): give another --out") from error
 
 
 def _lock(path: Path) -> FileLock:
@@ -272,17 +282,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"'{file}' is damaged (it holds no JSON object): start again with another --out")
     return config
-
-
-def _cut_torn_line(file: io.BufferedRandom) -> None:
-    """Remove an incomplete last line, which a killed process leaves."""
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _finite(value: Any) -> Any:

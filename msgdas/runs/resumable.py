@@ -12,19 +12,11 @@ from msgdas.errors import InputError, cut
 from msgdas.runs.checkpoint import DAMAGE
 from msgdas.runs.finite import NotANumber, first_bad, not_a_number, tensors
 from msgdas.runs.folder import Run
-from msgdas.runs.signals import Stop
+from msgdas.runs.signals import Stop, Stopped
 
 __all__ = ["Means", "Place", "Stateful", "Stopped", "go_on", "random_states", "resume", "set_random_states"]
 
 Record = dict[str, Any]
-
-
-class Stopped(Exception):
-    """A signal ended the loop after a complete step; the run is saved. ``signal``: its number."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}")
-        self.signal = signal
 
 
 class Stateful(Protocol):

@@ -185,6 +185,24 @@ def test_odd_results_break_nothing(run, result):
     assert "Retraining" in body(page(run))
 
 
+def test_of_many_classes_only_the_lowest_are_shown(run):
+    accuracies = {f"class_{i:04d}": (i + 1) / 2000 for i in range(2000)}
+    mistakes = [["class_0000", "class_1999", 3]] * 100
+    write(run / "train/result.json", RESULT | {"per_class": accuracies, "confusion": None, "confused": mistakes})
+    text = page(run)
+    assert "test accuracy per class, the 100 lowest of 2,000" in text
+    assert ("class_0099" in text, "class_0100" in text, "class_1999" in text) == (True, False, False)
+    few = dict(list(accuracies.items())[:100])
+    write(run / "train/result.json", RESULT | {"per_class": few})
+    assert len(text) < len(page(run)) + 1000
+
+
+def test_names_that_html_may_not_hold_are_shown_with_backslashes(run):
+    write(run / "train/result.json", RESULT | {"per_class": {"caf\udce9": 0.5, "x\x1b[31m\0": 0.25}})
+    text = page(run)
+    assert all(name in text for name in (r"caf\xe9", r"x\x1b[31m\x00"))
+
+
 def test_epochs_with_holes_break_nothing(run):
     write(run / "metrics.jsonl", {}, {"epoch": None, "alphas": {"c": None}}, {"train_loss": float("nan"), "alphas": 3})
     assert "Alphas" in body(page(run))

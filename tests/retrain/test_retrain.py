@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -242,3 +243,26 @@ def test_nesterov_needs_momentum():
     with pytest.raises(InputError, match="nesterov=True"):
         Recipe(momentum=0.0)
     assert Recipe(momentum=0.0, nesterov=False).momentum == 0
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_the_results_of_many_classes_stay_small(count):
+    names = tuple(f"class_{i:04d}" for i in range(count))
+    labels = torch.arange(3 * count) % count
+    predicted = torch.where(labels < 150, (labels + 1) % count, labels)  # three times each
+    predicted[:3] = 7  # once: 0, 1 and 2 for 7
+    logits = F.one_hot(predicted, count).float()
+    result = score(logits, labels, names)
+    wrong = labels != predicted
+    assert result["test_accuracy"] == pytest.approx(1 - int(wrong.sum()) / len(labels))
+    assert result["per_class"][names[3]] == 0
+    assert result["per_class"][names[150]] == 1
+    assert ("confusion" in result, "confused" in result) == (count == 200, count == 2000)
+    if count == 200:
+        assert result["confusion"][3][4] == 3
+        assert sum(map(sum, result["confusion"])) == len(labels)
+    else:
+        assert len(result["confused"]) == 100
+        assert result["confused"][0] == [names[3], names[4], 3]
+        assert [times for *_, times in result["confused"]] == [3] * 100
+        assert len(json.dumps(result)) < 60_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -9,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disk import killed_after, names
 
 from msgdas.errors import InputError
-from msgdas.runs import write_atomic, write_json
-from msgdas.runs.files import remove_leftovers
+from msgdas.runs import told, write_atomic, write_json
+from msgdas.runs.files import append, remove_leftovers
 
 
 @pytest.mark.parametrize("data", [b"\x00new", "new é\n", b""])
@@ -45,6 +47,49 @@ def test_write_json_keeps_the_order_of_keys(tmp_path: Path) -> None:
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
     assert list(json.loads(text).items()) == [("b", 1), ("a", [0.5, None, "é"])]
+
+
+def test_names_that_are_no_utf_8_come_back_from_json(tmp_path: Path) -> None:
+    names = ["caf\udce9", "\\\udce9\udcff", "a\nb\x1b\0", "\ud800"]
+    write_json(tmp_path / "x.json", {name: name for name in names})
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {name: name for name in names}
+    assert '"caf\\udce9"' in text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
+@pytest.mark.parametrize("where", ["fsync", "replace"])
+def test_a_failed_write_names_the_file_and_keeps_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def refuse(*args: Any) -> None:
+        raise OSError(number, os.strerror(number), *args[:1])
+
+    monkeypatch.setattr(os, where, refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) as failed:
+        write_atomic(path, b"new")
+    assert told(failed.value) == f"'{path}': {os.strerror(number)}"
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == {"file"}
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 127)
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_append_repairs_what_a_killed_process_left(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append(path, b"1\n")
+    path.write_bytes(b"1\n2")
+    append(path, b"3\n")
+    assert path.read_bytes() == b"1\n3\n"
+    with pytest.raises(InputError, match="is a folder"):
+        append(tmp_path, b"4\n")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), object()])

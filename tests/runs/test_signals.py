@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from msgdas.runs import stop_on_signals
+from msgdas.runs import Stopped, end_on_signals, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -43,3 +43,22 @@ def test_outside_the_main_thread_nothing_changes() -> None:
     thread.start()
     thread.join()
     assert seen == [None, before]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_ends_where_it_is_except_where_a_loop_finishes_its_step(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    seen: list[int | None] = []
+    with pytest.raises(Stopped) as stopped, end_on_signals():
+        with stop_on_signals() as stop:
+            signal.raise_signal(number)
+            seen.append(stop.requested)
+        signal.raise_signal(number)
+        pytest.fail("went on after the signal")
+    assert seen == [number]
+    assert stopped.value.signal == number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_no_handler_of_errors_takes_a_stop_for_one() -> None:
+    assert not issubclass(Stopped, Exception)
