@@ -68,7 +68,8 @@ def write_report(run_path: str | Path, graphs: Sequence[CellGraph] = ()) -> Path
         InputError: ``run_path`` is not a folder or holds no run.
     """
     target = Path(run_path) / "report.html"
-    write_atomic(target, _template().render(_context(read_run_files(run_path), graphs)))
+    page = _template().render(_context(read_run_files(run_path), graphs))
+    write_atomic(target, page.encode("utf-8", "backslashreplace"))  # damaged texts may hold half a character
     return target
 
 
