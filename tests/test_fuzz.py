@@ -368,6 +368,12 @@ def test_reports_of_damaged_files(name, value, lines, examples, tmp_path):
     fuzz(2 * examples, check, jsons(value))
 
 
+def test_half_a_character_in_a_record_is_no_end_of_a_report(tmp_path):
+    right_run(tmp_path / "run")
+    (tmp_path / "run/train/metrics.jsonl").write_bytes(dump(TRAIN_RECORD | {"lr": "\ud800"}) + b"\n")
+    assert r"\ud800" in report(tmp_path / "run").read_text(encoding="utf-8")
+
+
 # ------------------------------------------------------------------------- checkpoints
 
 

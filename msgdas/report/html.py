@@ -94,6 +94,7 @@ def _context(run: RunFiles, graphs: Sequence[CellGraph]) -> Record:
         "name": run.path.resolve().name,
         "settings": {name: _as_given(value) for name, value in settings.items() if value is not None},
         "search_parts": {n: _as_given(v) for n, v in _object(run.config.get("search")).items()},
+        "images": _images(_object(run.config.get("dataset"))),
         "train_settings": {n: _as_given(v) for n, v in _object(run.train_config.get("settings")).items()},
         "versions": _object(run.config.get("versions")),
         "space": run.genotype.get("space") or settings.get("space"),
@@ -119,6 +120,21 @@ def _context(run: RunFiles, graphs: Sequence[CellGraph]) -> Record:
         "train_table": _table(run.train_metrics, TRAIN_COLUMNS),
         "search_seconds": _seconds(run.metrics),
     }
+
+
+def _images(seen: Record) -> Record:
+    """What the search made of the images: parts, size, augmentation."""
+    mirror, form = _object(seen.get("mirror")), _object(seen.get("form"))
+    found: Record = {name: seen[name] for name in ("train", "val", "test", "classes") if name in seen}
+    if form:
+        found["pixels"] = " × ".join(str(form.get(name)) for name in ("channels", "height", "width"))
+        found["other shapes"] = form.get("resize")
+        for name in ("integers", "floats"):
+            if isinstance(form.get(name), list):
+                found["values scaled to 8 bits"] = " to ".join(map(str, form[name]))
+    if mirror:
+        found["mirrored"] = f"{'yes' if mirror.get('on') else 'no'}: {mirror.get('why')}"
+    return found
 
 
 def _object(value: object) -> Record:

@@ -1,5 +1,6 @@
 """The page: everything given is on it, nothing is fetched, what is missing is said."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -226,3 +227,17 @@ def test_groups_of_choices_have_their_own_figure(run):
     names = [f"{cell}/{i}" for cell in ("normal", "reduce") for i in range(5)]
     write(run / "metrics.jsonl", {"epoch": 1, "alphas": {name: {"a": 0.5, "b": 0.5} for name in names}})
     assert page(run).count('aria-label="alphas') == 2
+
+
+def test_what_was_made_of_the_images_is_said(run):
+    config = json.loads((run / "config.json").read_text())
+    form = {"channels": 1, "height": 32, "width": 200, "resize": "pad", "integers": [0, 4000], "floats": None}
+    config["dataset"] = {"train": 54, "form": form, "mirror": {"on": False, "why": "class 'left' names a side"}}
+    (run / "config.json").write_text(json.dumps(config))
+    shown = html.unescape(body(page(run)))
+    for words in ("1 × 32 × 200", "pad", "0 to 4000", "no: class 'left' names a side"):
+        assert words in shown
+    for damaged in (None, [], {"form": 3, "mirror": "x"}):
+        config["dataset"] = damaged
+        (run / "config.json").write_text(json.dumps(config))
+        write_report(run)
