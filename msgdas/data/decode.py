@@ -27,6 +27,7 @@ __all__ = [
     "SUFFIXES",
     "UNREADABLE",
     "Header",
+    "OnDone",
     "decode",
     "decode_all",
     "failures",
@@ -74,12 +75,17 @@ UNREADABLE = (
     Image.DecompressionBombError,
     ValueError,
     RuntimeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
     Warning,
 )
 ORIENTATION = 0x0112  # Exif tag
 LYING = (5, 6, 7, 8)  # its values for images that lie on their side
 MOST_PIXELS = 2**26  # decoded at once: 192 MiB as RGB
 CHUNK = 64  # files per task of a thread
+
+OnDone = Callable[[int, int], None]
 RESAMPLING = Image.Resampling.BICUBIC
 
 
@@ -164,7 +170,9 @@ def ranges(paths: Sequence[Path]) -> tuple[Range | None, Range | None]:
     return integers if integers[1] > 0 else None, floats if floats[1] > 0 else None
 
 
-def decode_all(paths: Sequence[Path], form: Form, into: Tensor, *, stop: bool = False) -> dict[int, str]:
+def decode_all(
+    paths: Sequence[Path], form: Form, into: Tensor, *, stop: bool = False, on_done: OnDone | None = None
+) -> dict[int, str]:
     """Decode files into the rows of ``into``, uint8 ``(N, channels, height, width)``.
 
     Returns:
@@ -175,11 +183,16 @@ def decode_all(paths: Sequence[Path], form: Form, into: Tensor, *, stop: bool = 
     def work(i: int) -> None:
         rows[i] = _decode(paths[i], form)
 
-    return failures(work, len(paths), stop=stop)
+    return failures(work, len(paths), stop=stop, on_done=on_done)
 
 
-def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -> dict[int, str]:
+def failures(
+    work: Callable[[int], object], count: int, *, stop: bool = False, on_done: OnDone | None = None
+) -> dict[int, str]:
     """Call ``work`` with 0 … ``count - 1``, in as many threads as torch uses.
+
+    Args:
+        on_done: called with how many of how many are done.
 
     Returns:
         index → reason for each call that raised `InputError`, in ascending order.
@@ -202,7 +215,12 @@ def failures(work: Callable[[int], object], count: int, *, stop: bool = False) -
         return {i: why for i, why in reasons.items() if why is not None}
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return {i: why for failed in pool.map(some, range(0, count, CHUNK)) for i, why in failed.items()}
+        bad = dict[int, str]()
+        for done, failed in enumerate(pool.map(some, range(0, count, CHUNK)), 1):
+            bad |= failed
+            if on_done:
+                on_done(min(done * CHUNK, count), count)
+        return bad
 
 
 def _decode(image: Image.Image | str | Path, form: Form) -> npt.NDArray[np.uint8]:

@@ -76,9 +76,10 @@ class Beside:
             found.append(f"pictures that are not read: {text}, in {some('folder', where)}; {way_out(kinds)}")
         if self.unused:
             where = sorted({path.parent.name or "." for path in self.unused})
-            found.append(f"{len(self.unused)} images are in no class: {some('folder', where)}")
+            found.append(f"images in no class: {len(self.unused)}, in {some('folder', where)}")
         if self.special:
-            found.append(f"{len(self.special)} files are pipes, sockets or devices: {self.special[0].name!r} for one")
+            one = short(self.special[0].name)
+            found.append(f"pipes, sockets or devices that are called images: {len(self.special)}, {one} for one")
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from msgdas.data.ahead import available_cpus
 from msgdas.data.arrays import is_arrays, read_arrays
 from msgdas.data.augment import Augment
+from msgdas.data.decode import OnDone
 from msgdas.data.duplicates import distinct
 from msgdas.data.form import RESIZE, Form, parse_size
 from msgdas.data.images import AnyImages, DataSet, Images
@@ -54,6 +56,7 @@ def load_data(
     workers: int | None = None,
     mirror: str = "auto",
     form: Form | None = None,
+    on_image: OnDone | None = None,
 ) -> DataSet:
     """Load a data set, held in memory as uint8 if it fits, else read from its files in each epoch.
 
@@ -82,6 +85,7 @@ def load_data(
         mirror: ``"on"`` or ``"off"``: whether trainings mirror images at random; ``"auto"``: as is usual for a named
             set, and for a folder what `msgdas.data.mirror.decide` says.
         form: what images of a folder are made into, as another `DataSet` has it; overrides ``image_size``, ``resize``.
+        on_image: called with how many of how many images of a part are decoded.
 
     Raises:
         InputError: one line that says what is wrong with an argument, the name, the folder or its images.
@@ -102,8 +106,9 @@ def load_data(
         max_memory=memory_limit() if max_memory is None else max_memory,
         workers=min(available_cpus(), MOST_WORKERS) if workers is None else workers,
         form=form,
+        on_image=on_image,
     )
-    root = Path(data_dir or default_folder()).expanduser()
+    root = Path(os.path.expanduser(data_dir or default_folder()))  # unlike Path's, without a home it changes nothing
     if isinstance(spec, str) and spec in NAMED:
         loaded = _named(str(spec), root, download, fractions, split_seed, how)
     elif spec == IMAGENET:

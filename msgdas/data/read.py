@@ -12,7 +12,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from msgdas.data.decode import Header, decode_all, failures, header, may_be_deep, ranges
+from msgdas.data.cache import decoded_once
+from msgdas.data.decode import Header, OnDone, decode_all, failures, header, may_be_deep, ranges
 from msgdas.data.form import Form, fitted
 from msgdas.data.images import AnyImages, ImageFiles, Images
 from msgdas.data.listing import Files
@@ -35,6 +36,7 @@ class Reading(NamedTuple):
         max_memory: bytes of pixels above which images stay in their files.
         workers: processes that then decode batches.
         trusted: do not open files that stay before they are needed.
+        on_image: called with how many of how many images of a part are decoded.
         sample: number of headers read to derive the image size.
     """
 
@@ -46,6 +48,7 @@ class Reading(NamedTuple):
     trusted: bool = False
     sample: int = 500
     form: Form | None = None
+    on_image: OnDone | None = None
 
 
 def memory_limit() -> int:
@@ -60,11 +63,11 @@ def read(files: Mapping[str, Files], how: Reading) -> tuple[dict[str, AnyImages]
         InputError: no file can be read, or one cannot and ``how.stop``.
     """
     every = [path for part in files.values() for path, _ in part]
-    form, why = (how.form, "as the run began") if how.form else _form(every, [path for path, _ in files["train"]], how)
+    form, why = (how.form, "as the run began") if how.form else _form(every, how)
     parts, failed = dict[str, AnyImages](), list[str]()
     in_memory = len(every) * form.bytes <= how.max_memory
     for name, part in files.items():
-        parts[name], bad = _decoded(part, form, stop=how.stop) if in_memory else _checked(part, form, how)
+        parts[name], bad = _decoded(part, form, how) if in_memory else _checked(part, form, how)
         failed += bad
     if failed:
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
@@ -74,7 +77,7 @@ def read(files: Mapping[str, Files], how: Reading) -> tuple[dict[str, AnyImages]
     return parts, form, why
 
 
-def _form(paths: Sequence[Path], train: Sequence[Path], how: Reading) -> tuple[Form, str]:
+def _form(paths: Sequence[Path], how: Reading) -> tuple[Form, str]:
     """The form, and why so: from a sample, but grey only if every file is."""
     sample = _headers(_some(paths, how.sample)) or _headers(paths)
     if not sample:
@@ -85,7 +88,7 @@ def _form(paths: Sequence[Path], train: Sequence[Path], how: Reading) -> tuple[F
     grey = all(seen.grey for seen in sample) and all(seen.grey for seen in _headers(paths))
     deep = any(seen.deep for seen in sample)
     integers, floats = (
-        ranges(_some([path for path in train if may_be_deep(path)], DEEP_SAMPLE)) if deep else (None, None)
+        ranges(_some([path for path in paths if may_be_deep(path)], DEEP_SAMPLE)) if deep else (None, None)
     )
     return Form(1 if grey else 3, height, width, resize, integers, floats), why
 
@@ -104,10 +107,16 @@ def _headers(paths: Sequence[Path]) -> list[Header]:
     return headers
 
 
-def _decoded(files: Files, form: Form, *, stop: bool) -> tuple[Images, list[str]]:
+def _decoded(files: Files, form: Form, how: Reading) -> tuple[Images, list[str]]:
     """Images as one uint8 tensor, and the failures."""
-    pixels = torch.empty(len(files), form.channels, form.height, form.width, dtype=torch.uint8)
-    bad = decode_all([path for path, _ in files], form, pixels, stop=stop)
+    bad: dict[int, str] = {}
+
+    def decode() -> tuple[Tensor, bool]:
+        pixels = torch.empty(len(files), form.channels, form.height, form.width, dtype=torch.uint8)
+        bad.update(decode_all([path for path, _ in files], form, pixels, stop=how.stop, on_done=how.on_image))
+        return pixels, not bad
+
+    pixels = decoded_once(files, form, decode)
     return _without(pixels, torch.tensor([label for _, label in files]), bad), list(bad.values())
 
 

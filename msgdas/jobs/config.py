@@ -16,9 +16,10 @@ from msgdas.errors import InputError, cut, shown
 from msgdas.jobs.option import Settings, dashed, options
 from msgdas.jobs.resolve import data_fingerprint
 from msgdas.retrain.recipe import Recipe
-from msgdas.runs import Run, versions
+from msgdas.runs import Run, versions, write_json
+from msgdas.runs.folder import CONFIG
 
-__all__ = ["FORMAT", "begun", "compare_begun", "read_yaml", "run_config", "to_yaml", "upgraded"]
+__all__ = ["FORMAT", "begun", "compare_begun", "keep_moved_data", "read_yaml", "run_config", "to_yaml", "upgraded"]
 
 FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
@@ -109,6 +110,15 @@ def compare_begun(run: Run, now: Mapping[str, Any]) -> None:
     ]
     if other:
         warnings.warn(f"run '{run.path}' began with {'; '.join(other)}: it may take another path", stacklevel=2)
+
+
+def keep_moved_data(run: Run, now: Mapping[str, Any]) -> None:
+    """Note in ``config.json`` where the data are now, if they were moved since the run in it began."""
+    settings = run.section("settings")
+    moved = {name: now["settings"][name] for name in PATHS[:2] if name in now["settings"]}
+    if any(settings.get(name) != value for name, value in moved.items()):
+        run.config["settings"] = settings | moved
+        write_json(run.path / CONFIG, run.config)
 
 
 def upgraded(run: Run) -> dict[str, Any]:

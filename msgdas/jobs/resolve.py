@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from msgdas.data import DataSet, changes, fingerprint, load_data
+from msgdas.data.decode import OnDone
 from msgdas.data.form import Form
 from msgdas.data.named import NAMES
 from msgdas.errors import InputError, shown
@@ -36,10 +37,11 @@ __all__ = [
 GIB = 2**30
 
 
-def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
+def find_data(settings: DataSettings, begun: Path | None = None, on_image: OnDone | None = None) -> DataSet:
     """The data set.
 
     Args:
+        on_image: called with how many of how many images of a part are decoded.
         begun: the run to go on with. Its images come from where it took them, memory or disk, whatever is free now.
 
     Raises:
@@ -64,6 +66,7 @@ def find_data(settings: DataSettings, begun: Path | None = None) -> DataSet:
     given = {name: value for name, value in given.items() if value is not None}
     given["mirror"] = begun_mirror(begun, settings.data) if begun else settings.mirror
     given["form"] = begun_form(begun) if begun else None
+    given["on_image"] = on_image
     return load_data(settings.data, download=settings.download, on_bad_image=settings.on_bad_image, **given)
 
 

@@ -18,10 +18,11 @@ from msgdas.choice import MixedInput
 from msgdas.cost import candidate_macs, count
 from msgdas.data import DataSet
 from msgdas.data.check.proposal import training
+from msgdas.data.decode import OnDone
 from msgdas.errors import InputError, shown
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import compare_begun, run_config
+from msgdas.jobs.config import compare_begun, keep_moved_data, run_config
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.process import prepare, run_in
@@ -57,11 +58,12 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
         InputError: settings, data or folder are wrong; nothing was written then.
         Stopped: a signal came; if the run had begun, it is saved.
     """
-    ready = _ready(settings, out if resume else None)
+    ready = _ready(settings, out if resume else None, view.load)
     settings, data, space, extent, job = ready.settings, ready.data, ready.space, ready.extent, ready.job
     config = run_config("search", settings, data, search=job.describe())
     with run_in(out, config, resume=resume) as run:
         compare_begun(run, config)
+        keep_moved_data(run, config)
         _refuse_another_search(run, config["search"])
         view.start(out, _summary(settings, extent, space, data, job), extent.epochs)
         genotype = fit(
@@ -113,7 +115,7 @@ class _Ready:
     undo: Callable[[], None]
 
 
-def _ready(settings: SearchSettings, begun: Path | None) -> _Ready:
+def _ready(settings: SearchSettings, begun: Path | None, on_image: OnDone | None = None) -> _Ready:
     """Everything that can be refused is refused here.
 
     Args:
@@ -122,7 +124,7 @@ def _ready(settings: SearchSettings, begun: Path | None) -> _Ready:
     prepare(settings)
     settings = settings.model_copy(update={"device": find_device(settings.device)})
     space = find_space(settings.space)
-    data = find_data(settings, begun)
+    data = find_data(settings, begun, on_image)
     extent = _Extent.of(settings, data, space)
     settings = settings.model_copy(update=asdict(extent))
     torch.manual_seed(settings.seed)

@@ -88,6 +88,11 @@ class _View:
     ) -> None:
         self._bar.stop()
 
+    def load(self, done: int, total: int) -> None:
+        """Move the bar: ``done`` of ``total`` images of a part are decoded."""
+        text = "loading images"
+        self._bar.update(self._task, completed=done, total=total, visible=done < total, description=text)
+
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -12,8 +12,8 @@ import safetensors
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load as read
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
@@ -24,7 +24,7 @@ from msgdas.data import decode, normalise
 from msgdas.data.form import Form
 from msgdas.errors import InputError, shown, wrong
 from msgdas.genotype import Genotype
-from msgdas.runs import read_json, write_atomic, write_json
+from msgdas.runs import parse_json, read_json, write_atomic, write_json
 from msgdas.spaces import find_space
 
 __all__ = ["TrainedNetwork", "load", "save_trained"]
@@ -95,9 +95,10 @@ def load(path: str | Path) -> TrainedNetwork:
         raise InputError(f"{shown(str(path))} holds no trained network: run {shown(f'msgdas train {path}')} first")
     try:
         description = _read_description(folder / DESCRIPTION)
-        _refuse_other_tensors(folder / WEIGHTS, description)
+        weights = (folder / WEIGHTS).read_bytes()  # safetensors takes no path that is not UTF-8
+        _refuse_other_tensors(weights, description)
         network = _network(description)
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network.load_state_dict(read(weights))
     except (*DAMAGE, safetensors.SafetensorError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"the trained network in {shown(str(folder))} is damaged ({reason}): train it again") from None
@@ -161,20 +162,23 @@ def _network(description: dict[str, Any]) -> nn.Module:
     return space.network(genotype, classes=len(description["classes"]), **size)
 
 
-def _refuse_other_tensors(file: Path, description: dict[str, Any]) -> None:
-    """Raise if ``file`` has not just the tensors of the network. Reads its header only.
+def _refuse_other_tensors(weights: bytes, description: dict[str, Any]) -> None:
+    """Raise if ``model.safetensors`` has not just the tensors of the network. Reads its header only.
 
     Raises:
         ValueError: it has others.
     """
-    with safe_open(file, "pt") as there:
-        shapes = {name: list(there.get_slice(name).get_shape()) for name in there.keys()}  # noqa: SIM118 # no dict
+    length = int.from_bytes(weights[:8], "little")
+    header = parse_json(weights[8 : 8 + length].decode()) if length <= len(weights) else None
+    if not isinstance(header, dict):
+        raise ValueError(f"{WEIGHTS} has no header")
+    shapes = {name: list(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     with _limited_to(len(shapes)), torch.device("meta"):
         wanted = {name: list(tensor.shape) for name, tensor in _network(description).state_dict().items()}
     if wanted != shapes:
         name = min(name for name in {*wanted, *shapes} if wanted.get(name) != shapes.get(name))
         found, needed = shapes.get(name, "missing"), wanted.get(name, "none")
-        raise ValueError(f"{file.name}: tensor {shown(name)} is {found}, and {DESCRIPTION} means {needed}")
+        raise ValueError(f"{WEIGHTS}: tensor {shown(name)} is {found}, and {DESCRIPTION} means {needed}")
 
 
 @contextmanager

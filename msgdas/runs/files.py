@@ -38,19 +38,23 @@ KINDS = {
 }
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write ``data`` to ``path``. A reader sees the old content or the new, never a part.
+def write_atomic(path: str | os.PathLike[str], data: bytes | str, *more: memoryview, mode: int | None = None) -> None:
+    """Write ``data``, and ``more`` after it, to ``path``. A reader sees the old content or the new, never a part.
 
     Args:
         data: bytes, or text, which becomes UTF-8. What a name that is not UTF-8 has in Python (``"caf\\udce9"``) is
             written with a backslash, which JSON reads back as it was.
+        mode: permissions of the file; None: the usual ones.
 
     Raises:
         InputError: ``path`` is there and is no regular file; it is unchanged.
         OSError: the write failed; ``path`` is unchanged.
     """
     path = Path(path)
-    with staged(path, data.encode(errors="backslashreplace") if isinstance(data, str) else data) as ready:
+    data = data.encode(errors="backslashreplace") if isinstance(data, str) else data
+    with staged(path, data, *more) as ready:
+        if mode is not None:
+            ready.chmod(mode)
         os.replace(ready, path)
 
 

@@ -334,7 +334,7 @@ def test_beside_the_images(tmp_path):
     assert "problem: pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG" in lines
     assert "warning: classes without images in val: dog" in lines
     assert "warning: folder 'scripts' without images: no class" in lines
-    assert "warning: 4 images are in no class: folder 'train', 'unlabelled'" in lines
+    assert "warning: images in no class: 4, in folder 'train', 'unlabelled'" in lines
     assert "note: files that are not read: .txt 1, no suffix 1" in lines
     found = to_dict(report)
     assert found["problems"] == ("pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG",)
@@ -344,7 +344,7 @@ def test_beside_the_images(tmp_path):
     assert [str(one.message) for one in said][:3] == [
         "folder 'scripts' without images: no class",
         "pictures that are not read: 2 .nef, in folder 'cat'; convert them to PNG or JPEG",
-        "4 images are in no class: folder 'train', 'unlabelled'",
+        "images in no class: 4, in folder 'train', 'unlabelled'",
     ]
 
 

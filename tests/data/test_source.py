@@ -116,14 +116,14 @@ def test_a_pipe_is_no_image(tmp_path):
     listing = find_files(root)
     assert len(listing.files) == 16
     assert beside(listing).special == (root / "cat/pipe.png",)
-    assert beside(listing).warnings == ["1 files are pipes, sockets or devices: 'pipe.png' for one"]
+    assert beside(listing).warnings == ["pipes, sockets or devices that are called images: 1, 'pipe.png' for one"]
 
 
 def test_images_outside_the_classes_are_said(tmp_path):
     root = fill(tmp_path / "data" / "train").parent
     picture(1).save(root / "lost.png")
     fill(root / "more")
-    assert beside(find_files(root)).warnings == ["17 images are in no class: folder 'cat', 'data', 'dog'"]
+    assert beside(find_files(root)).warnings == ["images in no class: 17, in folder 'cat', 'data', 'dog'"]
 
 
 # tables
