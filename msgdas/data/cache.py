@@ -64,7 +64,7 @@ def _key(files: Files, form: Form) -> str:
     """What the pixels depend on, as a short text: files by path, size and time, the form, the decoders' versions."""
     digest = hashlib.sha256(json.dumps([asdict(form), version("pillow")]).encode())
     for path, _ in files:
-        digest.update(os.fsencode(f"{path.resolve()}\0{_state(path)}\0"))
+        digest.update(os.fsencode(f"{os.path.abspath(path)}\0{_state(path)}\0"))
     return digest.hexdigest()[:32]
 
 
