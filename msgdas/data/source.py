@@ -10,6 +10,7 @@ from pathlib import Path
 from msgdas.data.archive import is_archive, is_shards, unpacked
 from msgdas.data.decode import SUFFIXES
 from msgdas.data.folder import PARTS, list_folder
+from msgdas.data.hub import PREFIX, from_hub, is_saved
 from msgdas.data.listing import Files, Listing, short
 from msgdas.data.table import list_table
 from msgdas.errors import InputError
@@ -23,7 +24,7 @@ MOST_LABEL = 1000  # bytes of a .cls file
 
 def is_source(spec: str | Path) -> bool:
     """Whether there is a folder or a file of that name, so that it is no data set's name."""
-    return os.path.exists(spec)  # Path.exists raises for a text too long to be a path
+    return str(spec).startswith(PREFIX) or os.path.exists(spec)  # Path.exists raises for a text too long to be a path
 
 
 def find_files(spec: str | Path, labels: str | Path | None = None, group: str | None = None) -> Listing:
@@ -32,7 +33,8 @@ def find_files(spec: str | Path, labels: str | Path | None = None, group: str | 
     Args:
         spec: a folder of class folders, with parts or without; a CSV file (`list_table`), or a folder that has one
             but no class folders; a zip or tar file of either,
-            or a folder of tar files with a ``.cls`` file beside each image, as WebDataset has them.
+            a folder of tar files with a ``.cls`` file beside each image, as WebDataset has them; ``hf:NAME``, or
+            a folder that Hugging Face's `datasets` saved.
         labels: a CSV file with the labels of the images in the folder ``spec``.
         group: what keeps images together in one part: ``"folder"``, the first folder below the class; or a regular
             expression, whose first group (or all that it matches) in an image's path is its group.
@@ -51,6 +53,8 @@ def find_files(spec: str | Path, labels: str | Path | None = None, group: str | 
 
 
 def _opened(path: Path) -> Path:
+    if str(path).startswith(PREFIX) or (os.path.isdir(path) and is_saved(path)):
+        return from_hub(path)
     if is_archive(path) or (os.path.isdir(path) and is_shards(path)):
         return unpacked(path)
     if not os.path.isdir(path):

@@ -14,6 +14,7 @@ from msgdas.data import DataSet, changes, fingerprint, load_data
 from msgdas.data.decode import OnDone
 from msgdas.data.form import Form
 from msgdas.data.named import NAMES
+from msgdas.data.source import is_source
 from msgdas.errors import InputError, shown
 from msgdas.genotype import Genotype
 from msgdas.jobs.settings import DATA_HELP, DataSettings
@@ -89,7 +90,7 @@ def begun_form(path: Path) -> Form | None:
 
 def data_fingerprint(data: str | None, labels: str | None = None) -> dict[str, Any] | None:
     """What the data hold now; ``None`` for data by name, which never change."""
-    return fingerprint(data, labels) if data and data not in NAMES and os.path.exists(data) else None
+    return fingerprint(data, labels) if data and data not in NAMES and is_source(data) else None
 
 
 def has_fingerprint(path: Path) -> bool:
@@ -111,7 +112,7 @@ def refuse_other_data(path: Path, data: str | None, labels: str | None = None) -
     before = _noted(path)
     if before is None:
         return
-    if data and not os.path.exists(data):
+    if data and not is_source(data):
         raise InputError(
             f"run '{path}' began with the images in '{data}', which are not there: "
             "put them back, or say by --data where they are"

@@ -376,3 +376,31 @@ def test_a_class_of_one_patient_cannot_be_in_every_part(tmp_path):
                 picture(i).save(tmp_path / "data" / name / f"{name}{person}" / f"{i}.png")
     with pytest.raises(InputError, match=r"class 'ill' has .* images in .* when groups are kept together"):
         split_files(find_files(tmp_path / "data", group="folder"), {"test": 0.2, "val": 0.15}, 0)
+
+
+# Hugging Face
+
+
+def test_a_saved_data_set_of_hugging_face(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "d/og"])})
+
+    def split(count, first):
+        rows = {"img": [picture(first + i) for i in range(count)], "label": [i % 2 for i in range(count)]}
+        return datasets.Dataset.from_dict(rows, features=features)
+
+    parts = {"train": split(12, 0), "validation": split(4, 100), "test": split(6, 200), "unlabelled": split(2, 300)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    listing = find_files(tmp_path / "saved")
+    assert (listing.name, listing.classes) == ("saved", ("cat", "d_og"))
+    assert {part: len(files) for part, files in listing.parts.items()} == {"train": 12, "val": 4, "test": 6}
+    image = Image.open(listing.parts["val"][0][0])
+    assert np.array_equal(np.asarray(image), np.asarray(picture(100)))
+    assert find_files(tmp_path / "saved").files == listing.files
+    datasets.Dataset.from_dict({"x": [1, 2]}).save_to_disk(str(tmp_path / "none"))
+    assert "has no column of images ('x')" in error_line(tmp_path / "none")
+
+
+def test_without_the_package_it_says_which(monkeypatch):
+    monkeypatch.setattr("msgdas.data.hub.find_spec", lambda name: None)
+    assert error_line("hf:mnist") == "data 'hf:mnist' needs the package datasets: pip install 'msgdas[hub]'"
