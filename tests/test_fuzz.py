@@ -9,14 +9,17 @@ import json
 import math
 import pickle
 import pickletools
+import shutil
 import warnings
 from functools import cache, partial
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from msgdas import methods
 from msgdas.cli.main import cli, main
@@ -24,6 +27,10 @@ from msgdas.compare import read_nats, read_table
 from msgdas.compare.queue import Task
 from msgdas.compare.results import read_result
 from msgdas.compare.specs import parse_methods, parse_seeds
+from msgdas.data import decode
+from msgdas.data.arrays import read_arrays
+from msgdas.data.form import Form, parse_size
+from msgdas.data.source import find_files
 from msgdas.errors import SHOWN, InputError, cut, shown
 from msgdas.genotype import Genotype
 from msgdas.jobs.config import begun, read_yaml, to_yaml
@@ -490,6 +497,115 @@ def test_nats_bench(examples, tmp_path):
     fuzz(4 * examples, check, bent(file.read_bytes()))
     fuzz(20 * examples, check, bent(right).map(bz2.compress))
     fuzz(20 * examples, check, programs.map(lambda program: bz2.compress(b"\x80\x04" + program + b".")))
+
+
+# ------------------------------------------------------------------------- images
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A folder of two classes, and a cache folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (6, 6), 90 * label + 9 * i).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+@many
+def test_tables_of_labels(examples, pictures):
+    right = "file,label,part,group\n" + "".join(f"{c}/{i}.png,{c},,g{i}\n" for c in ("cat", "dog") for i in range(4))
+    file = pictures / "labels.csv"
+    file.write_text(right)
+    assert len(find_files(file).files) == 8
+
+    def check(data):
+        file.write_bytes(data)
+        listing = only_input_errors(lambda: find_files(file))
+        if listing is not None:
+            assert all(path.is_file() for path in listing.files)
+
+    fuzz(20 * examples, check, bent(right.encode()))
+    fuzz(5 * examples, check, st.binary(max_size=40))
+
+
+@many
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_archives(name, examples, pictures):
+    file, kind = pictures.parent / name, {"a.zip": "zip", "a.tar": "tar", "a.tar.gz": "gztar"}[name]
+    shutil.make_archive(str(pictures.parent / "a"), kind, pictures)
+    right = file.read_bytes()
+    assert len(find_files(file).files) == 8
+    outside = set(pictures.parent.iterdir())
+
+    def check(data):
+        file.write_bytes(data)
+        only_input_errors(lambda: find_files(file))
+        assert set(pictures.parent.iterdir()) == outside
+
+    fuzz(12 * examples, check, bent(right))
+    fuzz(4 * examples, check, st.binary(max_size=40))
+
+
+@many
+def test_arrays(examples, tmp_path):
+    file = tmp_path / "a.npz"
+    np.savez(file, x_train=np.zeros((6, 4, 4), np.uint8), y_train=np.arange(6) % 2)
+    right = file.read_bytes()
+    shapes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+    kinds = st.sampled_from(["u1", "i8", "f4", "f8", "U3", "bool", "complex64", "M8[s]"])
+    arrays = st.tuples(shapes, kinds).map(lambda pair: np.ones(pair[0], pair[1]))
+
+    def check(data):
+        file.write_bytes(data)
+        only_input_errors(lambda: read_arrays(file, 2**20))
+
+    fuzz(12 * examples, check, bent(right))
+    names = st.sampled_from(["x", "y", "x_train", "y_train", "x_test", "y_test", "classes", "z"])
+
+    def check_mapping(found):
+        only_input_errors(lambda: read_arrays(found, 2**20))
+
+    fuzz(40 * examples, check_mapping, st.dictionaries(names, arrays, max_size=4))
+
+
+@many
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".tif", ".bmp", ".webp", ".avif", ".npy"])
+def test_images(suffix, examples, tmp_path):
+    file = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        np.save(file, np.zeros((3, 6, 6), np.uint8))
+    else:
+        Image.new("RGB", (6, 6), "red").save(file)
+    right = file.read_bytes()
+
+    def check(data):
+        file.write_bytes(data)
+        pixels = only_input_errors(lambda: decode(file, Form.square(3, 4)))
+        assert pixels is None or pixels.shape == (3, 4, 4)
+
+    fuzz(10 * examples, check, bent(right))
+
+
+@many
+def test_groups_and_sizes(examples, pictures):
+    def refused(do):
+        def check(value):
+            only_input_errors(lambda: do(value))
+
+        return check
+
+    fields = {"channels": 1, "height": 2, "width": 2, "resize": "pad", "integers": [0, 9], "floats": None}
+    fuzz(20 * examples, refused(lambda text: find_files(pictures, group=text)), st.text(max_size=8))
+    fuzz(40 * examples, refused(parse_size), st.text(max_size=12) | NUMBERS)
+    fuzz(20 * examples, refused(_form), damaged(fields))
+
+
+def _form(found):
+    if isinstance(found, dict) and found.keys() <= {"channels", "height", "width", "resize", "integers", "floats"}:
+        return Form.of({"channels": 1, "height": 2, "width": 2} | found)
+    return None
 
 
 # ------------------------------------------------------------------------- options

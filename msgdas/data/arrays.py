@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple, TypeGuard
 
 import humanize
@@ -25,7 +26,7 @@ __all__ = ["Arrays", "is_arrays", "read_arrays"]
 PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 IMAGES, LABELS = ("x", "images", "image", "data"), ("y", "labels", "label", "targets", "target")
 CLASSES = ("classes", "class_names", "names")
-DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, SyntaxError, TokenError, RuntimeError)
 
 Array = npt.NDArray[Any]
 

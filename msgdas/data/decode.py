@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +73,7 @@ UNREADABLE = (
     TypeError,
     struct.error,
     zlib.error,
+    TokenError,  # of numpy's headers
     Image.DecompressionBombError,
     ValueError,
     RuntimeError,

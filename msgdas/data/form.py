@@ -46,10 +46,10 @@ class Form:
     def __post_init__(self) -> None:
         sizes = (self.channels, self.height, self.width)
         if not all(type(number) is int and 1 <= number <= LARGEST for number in sizes) or self.resize not in RESIZE[1:]:
-            raise InputError(f"{self}: use sizes of 1 to {LARGEST:,}, and resize {', '.join(RESIZE[1:])}")
+            raise InputError(f"{shown(self)}: use sizes of 1 to {LARGEST:,}, and resize {', '.join(RESIZE[1:])}")
         for known in (self.integers, self.floats):
-            if known is not None and not (len(known) == 2 and -math.inf < known[0] < known[1] < math.inf):
-                raise InputError(f"range {known}: use two finite values, the smaller first")
+            if known is not None and not _is_range(known):
+                raise InputError(f"range {shown(known)}: use two finite values, the smaller first")
 
     @classmethod
     def square(cls, channels: int, side: int) -> Form:
@@ -66,6 +66,11 @@ class Form:
     def bytes(self) -> int:
         """Of one image."""
         return self.channels * self.height * self.width
+
+
+def _is_range(values: Any) -> bool:
+    numbers = isinstance(values, tuple) and len(values) == 2 and all(type(value) in (int, float) for value in values)
+    return numbers and -math.inf < values[0] < values[1] < math.inf
 
 
 def parse_size(size: int | str) -> tuple[int, int]:
