@@ -17,13 +17,12 @@ import torch
 
 from msgdas.data.form import Form, Range
 from msgdas.data.images import Images
-from msgdas.data.listing import short
+from msgdas.data.listing import PARTS, short
 from msgdas.data.pixels import as_bytes, planes
 from msgdas.errors import InputError
 
 __all__ = ["Arrays", "is_arrays", "read_arrays"]
 
-PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 IMAGES, LABELS = ("x", "images", "image", "data"), ("y", "labels", "label", "targets", "target")
 CLASSES = ("classes", "class_names", "names")
 DAMAGE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, SyntaxError, TokenError, RuntimeError)

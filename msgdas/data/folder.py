@@ -6,16 +6,11 @@ import os
 from pathlib import Path
 
 from msgdas.data.decode import NOT_READ, SUFFIXES
-from msgdas.data.listing import Files, Listing, is_special, some, way_out
+from msgdas.data.listing import PARTS, Files, Listing, is_special, some, way_out
 from msgdas.errors import InputError
 
 __all__ = ["empty_folders", "list_folder"]
 
-PARTS = {
-    "train": ("train", "training"),
-    "val": ("val", "validation", "valid", "dev"),
-    "test": ("test", "testing"),
-}
 PICTURES = {"image", "images", "img", "imgs", "jpegimages", "pictures", "photos"}
 TARGETS = {
     "mask",

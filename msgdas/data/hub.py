@@ -9,8 +9,7 @@ from typing import Any
 
 import platformdirs
 
-from msgdas.data.folder import PARTS
-from msgdas.data.listing import short
+from msgdas.data.listing import PARTS, short
 from msgdas.errors import InputError
 from msgdas.runs.files import staged_folder, write_chunks
 

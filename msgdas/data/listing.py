@@ -11,9 +11,15 @@ from pathlib import Path
 
 from msgdas.data.decode import NOT_READ, SUFFIXES
 
-__all__ = ["LISTED", "Beside", "Files", "Listing", "beside", "some"]
+__all__ = ["LISTED", "Beside", "PARTS", "Files", "Listing", "beside", "some"]
 
 Files = list[tuple[Path, int]]  # image file, label
+PARTS = {
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+"""Part → its names, in any case."""
 LISTED = 3  # names in a message
 
 

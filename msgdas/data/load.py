@@ -98,6 +98,10 @@ def load_data(
     ):
         if value not in known:
             raise InputError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
+    if not _is_files(spec):
+        for name, given in {"labels": labels, "group": group, "drop_duplicates": drop_duplicates}.items():
+            if given:
+                raise InputError(f"{name}={given!r} is for data of image files: leave it out")
     fractions = {"test": test_fraction, "val": val_fraction}
     how = Reading(
         None if image_size is None else parse_size(image_size),
@@ -134,6 +138,10 @@ def load_data(
         form=loaded.form,
         why_resized=loaded.why_resized,
     )
+
+
+def _is_files(spec: str | Path | Mapping[str, Any]) -> bool:
+    return not (is_arrays(spec) or (isinstance(spec, str) and spec in NAMES))
 
 
 class _Loaded(NamedTuple):

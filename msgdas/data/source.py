@@ -9,9 +9,9 @@ from pathlib import Path
 
 from msgdas.data.archive import is_archive, is_shards, unpacked
 from msgdas.data.decode import SUFFIXES
-from msgdas.data.folder import PARTS, list_folder
+from msgdas.data.folder import list_folder
 from msgdas.data.hub import PREFIX, from_hub, is_saved
-from msgdas.data.listing import Files, Listing, short
+from msgdas.data.listing import PARTS, Files, Listing, short
 from msgdas.data.table import list_table
 from msgdas.errors import InputError
 

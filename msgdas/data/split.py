@@ -29,7 +29,11 @@ def split_files(listing: Listing, fractions: Mapping[str, float], seed: int) -> 
     train = listing.parts["train"]
     missing = {part: fraction for part, fraction in fractions.items() if part not in listing.parts}
     labels = torch.tensor([label for _, label in train], dtype=torch.int64)
-    groups = [listing.groups.get(path) or str(path) for path, _ in train] if listing.groups else None
+    groups = (
+        [listing.groups.get(path) or path.relative_to(listing.root).as_posix() for path, _ in train]
+        if listing.groups
+        else None
+    )
     index = hold_out(labels, listing.classes, missing, seed, groups)
     return {**listing.parts, **{part: [train[i] for i in chosen.tolist()] for part, chosen in index.items()}}
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msgdas.data.decode import SUFFIXES
-from msgdas.data.folder import PARTS
-from msgdas.data.listing import Files, Listing, is_special, short, some
+from msgdas.data.listing import PARTS, Files, Listing, is_special, short, some
 from msgdas.errors import InputError
 
 __all__ = ["list_table"]

@@ -314,6 +314,13 @@ def test_arguments():
     )
 
 
+@pytest.mark.parametrize("given", [{"labels": "x.csv"}, {"group": "folder"}, {"drop_duplicates": True}])
+def test_what_is_for_files_is_refused_for_other_data(given):
+    (name,) = given
+    assert error_line("digits", **given).startswith(f"{name}=")
+    assert error_line({"x": np.zeros((4, 8, 8)), "y": [0, 1, 0, 1]}, **given).endswith("image files: leave it out")
+
+
 def test_nothing_there(tmp_path):
     expected = f"data folder '{tmp_path}' has no class folders with images: put the images of each"
     assert error_line(tmp_path).startswith(expected)

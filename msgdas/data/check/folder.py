@@ -17,10 +17,10 @@ from msgdas.data.arrays import is_arrays, read_arrays
 from msgdas.data.check.proposal import propose
 from msgdas.data.check.report import Copies, Kinds, Report
 from msgdas.data.duplicates import Facts, array_facts, copies_of, look_all, near_copies_of
-from msgdas.data.folder import PARTS, empty_folders
+from msgdas.data.folder import empty_folders
 from msgdas.data.form import Form, elongated
 from msgdas.data.images import ImageFiles, Images
-from msgdas.data.listing import Beside, Files, Listing, beside
+from msgdas.data.listing import PARTS, Beside, Files, Listing, beside
 from msgdas.data.mirror import SIDE, decide
 from msgdas.data.read import memory_limit
 from msgdas.data.source import find_files, is_source
