@@ -35,7 +35,7 @@ check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy msgdas $(wildcard recipes/*.py benchmarks/*.py examples/*.py)
-	$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/mkdocs build --strict >$(VENV)/docs.log 2>&1 || { grep -v INFO $(VENV)/docs.log; false; }
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict

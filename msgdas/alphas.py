@@ -31,7 +31,7 @@ class Alphas(nn.Module):
     Raises:
         InputError: there are no candidates, or a name contains ``"."``.
 
-    Example:
+    Examples:
         >>> alphas = Alphas({"first": ["skip", "conv"], "second": 3}, init=0.0)
         >>> alphas.stack().detach()
         tensor([[0., 0., -inf],

@@ -26,7 +26,7 @@ def derive(net: nn.Module, alphas: Alphas, rule: Rule | None = None) -> Genotype
         rule: `argmax`, `top_edges`, or any function ``(net, alphas) -> {choice: kept labels}``. Default: the attribute
             ``rule`` of ``net``, else `argmax`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from msgdas.spaces import toy
         >>> net = toy.ToyNet(choices=2)

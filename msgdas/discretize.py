@@ -40,7 +40,7 @@ def discretize(net: nn.Module, genotype: Genotype) -> nn.Module:
         InputError: the genotype leaves a choice undecided or names a choice or candidate that ``net`` lacks, or ``net``
             uses `PartialChannels`.
 
-    Example:
+    Examples:
         >>> from msgdas.spaces import toy
         >>> net = toy.ToyNet(choices=1)
         >>> discretize(net, Genotype("toy", {"part/0": "sine"})).mixed[0].label

@@ -66,7 +66,7 @@ class Genotype:
         choices: ``((choice name, (kept label, …)), …)``, sorted by name.
         cells: ``((cell name, Cell), …)``, sorted by name. Only in spaces of cells, where ``choices`` is empty.
 
-    Example:
+    Examples:
         >>> genotype = Genotype("custom", {"first": "conv", "second": "skip"})
         >>> print(genotype)
         first=conv, second=skip

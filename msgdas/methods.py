@@ -118,7 +118,7 @@ def msgdas(
       and sub-graphs)". ``supernet_weight=0`` is the other reading: a teacher that nobody trains;
     - no warm-up; optimizers and learning rates as for the other methods here.
 
-    Example:
+    Examples:
         >>> search = Search(net, msgdas(k=3), steps=1000)
 
     Args:

@@ -30,7 +30,7 @@ def count(network: nn.Module, in_channels: int = 3, image_size: int | tuple[int,
     ``image_size`` is the side of a square, or height and width. Multiply-adds are half the FLOPs of
     ``torch.utils.flop_counter``. Published figures are often counted differently.
 
-    Example:
+    Examples:
         >>> count(nn.Conv2d(3, 8, 3, padding=1, bias=False), image_size=32)
         Cost(params=216, macs=221184)
     """

@@ -48,7 +48,7 @@ def speed_up(net: nn.Module) -> Callable[[], None]:
     Returns:
         A function that swaps the modules back (`slow_down`). Call it before you pickle or export the network.
 
-    Example:
+    Examples:
         >>> undo = speed_up(net)
         >>> genotype = fit(Search(net, method), data, epochs=20)
         >>> undo()

@@ -39,7 +39,7 @@ class GumbelTopK:
     Raises:
         InputError: an argument is out of range, or a choice has fewer than K candidates.
 
-    Example:
+    Examples:
         >>> alphas = Alphas({"first": ["skip", "conv"], "second": ["skip", "conv", "pool"]}, init=0.0)
         >>> GumbelTopK(k=2)(alphas, generator=torch.Generator().manual_seed(0))
         [SubGraph(first: (1,), second: (1,)), SubGraph(first: (0,), second: (2,))]

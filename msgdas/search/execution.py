@@ -19,7 +19,7 @@ __all__ = ["Execution"]
 class Execution:
     """How the steps of a search are executed.
 
-    Example:
+    Examples:
         >>> Search(net, methods.msgdas(k=3), execution=Execution(micro_batches=4))
 
     Attributes:

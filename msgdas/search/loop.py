@@ -45,7 +45,7 @@ def fit(
     The weights learn from one half of the training images, the alphas from the other. After each epoch the derived
     sub-graph is evaluated on up to 2,000 validation images.
 
-    Example:
+    Examples:
         >>> search = msgdas.Search(net, msgdas.methods.msgdas(k=3))
         >>> genotype = msgdas.fit(search, msgdas.load_data("digits"), epochs=20)
 

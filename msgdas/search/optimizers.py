@@ -25,7 +25,7 @@ __all__ = ["SGD", "Adam"]
 class SGD:
     """Factory of a fused `torch.optim.SGD`. The search sets the learning rate before every step.
 
-    Example:
+    Examples:
         >>> optimizer = SGD(momentum=0.9, weight_decay=3e-4)(net.parameters())
 
     Raises:
@@ -62,7 +62,7 @@ class SGD:
 class Adam:
     """Factory of a fused `torch.optim.Adam`. The search sets the learning rate before every step.
 
-    Example:
+    Examples:
         >>> optimizer = Adam(betas=(0.0, 0.999))(alphas.parameters())
     """
 

@@ -25,7 +25,7 @@ class ExpectedCost:
     ``weight · E[cost] / E_uniform[cost]`` with ``E[cost] = Σ_choices Σ_i softmax(a)_i · cost_i`` (ProxylessNAS, Cai et
     al. 2019, arXiv:1812.00332, eq. 7; SNAS, arXiv:1812.09926, section 2.4).
 
-    Example:
+    Examples:
         >>> penalty = ExpectedCost(candidate_macs(net), weight=0.1)
         >>> replace(methods.snas(), penalties=[penalty])
 

@@ -44,7 +44,7 @@ class Search:
 
     What is computed is the `Method`, how it is run the `Execution`; nothing here knows a method by name.
 
-    Example:
+    Examples:
         >>> search = Search(net, methods.msgdas(k=3), steps=1000)
         >>> for train, valid in zip(train_batches, valid_batches):
         ...     search.step(train, valid)

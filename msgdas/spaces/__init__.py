@@ -38,7 +38,7 @@ class Space:
         forms: values that ``network`` accepts as ``form``.
         auxiliary: whether ``network`` accepts ``auxiliary=True``, for an auxiliary head.
 
-    Example:
+    Examples:
         >>> space = find_space("nasbench201")
         >>> net = space.supernet(channels=4, cells=1, classes=10, in_channels=3, image_size=32)
         >>> text = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"

@@ -82,7 +82,7 @@ def plan(image_size: int, cells: int, form: Form | None = None) -> Plan:
     Raises:
         InputError: the image is smaller than 8 pixels, there are fewer than 3 cells, or the form is unknown.
 
-    Example:
+    Examples:
         >>> plan(32, cells=20)
         Plan(stem=(1,), reductions=(6, 13), last_map=8)
     """
@@ -291,7 +291,7 @@ def supernet(
         InputError: the image is smaller than 8 pixels, there are fewer than 3 cells, ``channels`` is odd, or
             ``partial`` does not divide it.
 
-    Example:
+    Examples:
         >>> net = supernet(channels=4, cells=3, classes=10, partial=2)
         >>> net.rule.__name__
         'top_edges'
@@ -364,7 +364,7 @@ def network(
     Raises:
         InputError: the genotype is not of this space, or a size is out of range (see `plan`).
 
-    Example:
+    Examples:
         >>> net = network(from_string("DARTS_V2"), channels=4, cells=3)
         >>> net(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 10])

@@ -131,7 +131,7 @@ def stages(image_size: int) -> tuple[int, int]:
     Raises:
         InputError: the image is smaller than 4 pixels.
 
-    Example:
+    Examples:
         >>> stages(8), stages(16), stages(32), stages(224)
         ((0, 2), (0, 3), (0, 3), (3, 3))
     """
@@ -171,7 +171,7 @@ def supernet(
     Raises:
         InputError: the image is smaller than 4 pixels, or ``partial`` does not divide the channels.
 
-    Example:
+    Examples:
         >>> net = supernet(channels=4, cells=1)
         >>> [choice.labels for choice in net.modules() if isinstance(choice, MixedOp)][0]
         ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
@@ -199,7 +199,7 @@ def network(
     Raises:
         InputError: the genotype is not of this space, or the image is smaller than 4 pixels.
 
-    Example:
+    Examples:
         >>> text = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
         >>> net = network(from_string(text), channels=4, cells=1)
         >>> net(torch.zeros(2, 3, 32, 32)).shape

@@ -58,7 +58,7 @@ def problem(seed: int = 0, *, choices: int = 3, width: int = 4, classes: int = 4
     """Return a super-net, the genotype that generates the labels (never ``none``) and its matrix ``(classes, choices ·
     width)``.
 
-    Example:
+    Examples:
         >>> net, answer, weight = problem(seed=0)
         >>> x, labels = next(batches(answer, weight))
     """
