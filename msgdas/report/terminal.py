@@ -6,6 +6,7 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from textwrap import wrap
 from types import TracebackType
 from typing import IO, Any
 
@@ -20,6 +21,8 @@ from msgdas.report.numbers import NONE, duration, percent
 from msgdas.runs import told
 
 __all__ = ["CountView", "SearchView", "TrainView", "drop"]
+
+WIDTH = 80  # columns
 
 
 def drop(stream: IO[str] | None) -> None:
@@ -96,6 +99,12 @@ class _View:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def say_wrapped(self, text: str) -> None:
+        """Print a sentence in lines of at most 80 columns, the later ones indented."""
+        indent = " " * 8
+        wrapped = wrap(one_line(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        self.say("\n".join(wrapped))
+
     def estimate(self, seconds: float) -> None:
         """Print the estimated time."""
         self.say(f"estimated time: {duration(seconds)}")
@@ -126,7 +135,7 @@ class SearchView(_View):
         """Print what the search will do."""
         self.epochs = epochs
         for line in outline:
-            self.say(one_line(line))
+            self.say_wrapped(line)
         self.say(one_line(f"run folder: {out}"))
 
     def estimate(self, seconds: float) -> None:
@@ -156,7 +165,8 @@ class TrainView(_View):
         self.say(f"training {genotype}")
         self.say(f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {epochs} epochs")
         self.say(f"images: {len(data.train):,} train, {len(data.val):,} validation, {len(data.test):,} test")
-        self.say(f"        {data.augmentation}")
+        for text in filter(None, (data.resizing, data.augmentation)):
+            self.say_wrapped(f"        {text}")
         self.say(one_line(f"run folder: {out}"))
 
     def estimate(self, seconds: float) -> None:
