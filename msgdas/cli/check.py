@@ -21,8 +21,8 @@ __all__ = ["check"]
 def check(data: str, labels: str | None, group: str | None, as_json: bool) -> None:
     """Check images before a search, and propose one.
 
-    DATA is a folder of images, a CSV file with their labels, a zip or tar file,
-    or a folder of shards.
+    DATA is a folder of images, a CSV file with their labels, a zip, tar or npz
+    file, a folder of shards, or hf:NAME.
     """
     with CountView(Console(stderr=True), "reading images") as view:
         found = check_folder(data, labels=labels, group=group, on_file=view.count)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from msgdas.errors import InputError
-from msgdas.jobs.config import begun, read_yaml, to_yaml
+from msgdas.jobs.config import MOVABLE, begun, read_yaml, to_yaml
 from msgdas.jobs.option import Option, Settings, dashed, options
 from msgdas.jobs.resolve import has_fingerprint
 from msgdas.jobs.settings import REQUIRED
@@ -109,7 +109,7 @@ def begun_settings(ctx: click.Context, model: type[Model], out: Path | None, com
     for name in given:
         value, kept = getattr(asked, name), getattr(of_run, name)
         same_folder = name == "data" and kept and Path(value).resolve() == Path(kept).resolve()
-        if name in ("data", "labels") and os.path.exists(value) and has_fingerprint(out):
+        if name in MOVABLE and os.path.exists(value) and has_fingerprint(out):
             of_run = of_run.model_copy(update={name: os.path.abspath(value)})
         elif value != kept and not same_folder:
             raise InputError(f"--{dashed(name)} {value} is not the run's {kept}: leave it out, or start anew")

@@ -44,9 +44,8 @@ def train(ctx: click.Context, /, source: str, out: Path | None, resume: bool, pr
         below = _data_options(source) if of_run else {}
         settings = given_settings(ctx, TrainSettings, below=below)
         if of_run and settings.data == below["data"]:
-            refuse_other_data(
-                Path(source), settings.data, settings.labels
-            )  # or searched images might be in the test part
+            # else searched images might be in the test part
+            refuse_other_data(Path(source), settings.data, settings.labels)
     if print_config:
         print_yaml(settings)
         return

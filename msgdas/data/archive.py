@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import platformdirs
-
+from msgdas.data.cache import cache_folder
 from msgdas.errors import InputError
 from msgdas.runs.files import staged_folder, write_chunks
 
@@ -50,7 +49,7 @@ def unpacked(archive: Path) -> Path:
     """
     sources = sorted(p for p in archive.iterdir() if is_archive(p)) if archive.is_dir() else [archive]
     name = archive.resolve().name.split(".")[0] or "images"
-    home = platformdirs.user_cache_path("msgdas", appauthor=False) / "unpacked"
+    home = cache_folder("unpacked")
     folder = home / f"{name[:100]}-{_key(sources)}"
     if not folder.is_dir():
         try:

@@ -1,4 +1,4 @@
-"""Decoded images, kept in the user's cache folder so that the next command does not decode them again."""
+"""The user's cache folder, and decoded images in it, which the next command does not decode again."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from msgdas.data.listing import Files
 from msgdas.errors import InputError
 from msgdas.runs.files import remove_leftovers, write_atomic
 
-__all__ = ["decoded_once"]
+__all__ = ["cache_folder", "decoded_once"]
 
 OFF = "MSGDAS_CACHE"  # set to 0: nothing is kept
 WORTH = 2000  # images from which on it pays
 LARGEST, MOST = 2 * 2**30, 8 * 2**30  # bytes of one set, and of all
 SUFFIX = ".npy"
+
+
+def cache_folder(name: str) -> Path:
+    """``name`` in the user's cache folder; it may not be there yet."""
+    return platformdirs.user_cache_path("msgdas", appauthor=False) / name
 
 
 def decoded_once(files: Files, form: Form, decode: Callable[[], tuple[Tensor, bool]]) -> Tensor:
@@ -43,7 +48,7 @@ def decoded_once(files: Files, form: Form, decode: Callable[[], tuple[Tensor, bo
     if not WORTH <= len(files) <= LARGEST // form.bytes or os.environ.get(OFF) == "0":
         return decode()[0]
     shape = (len(files), form.channels, form.height, form.width)
-    folder = platformdirs.user_cache_path("msgdas", appauthor=False) / "decoded"
+    folder = cache_folder("decoded")
     path = folder / f"{_key(files, form)}{SUFFIX}"
     with suppress(OSError, ValueError, EOFError):
         kept = np.load(path, allow_pickle=False)

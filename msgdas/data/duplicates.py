@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -18,7 +18,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from msgdas.data.decode import UNREADABLE, is_grey, refuse_large
+from msgdas.data.decode import UNREADABLE, OnDone, is_grey, refuse_large
 from msgdas.data.listing import Listing, short
 
 __all__ = ["Facts", "Look", "array_facts", "copies_of", "distinct", "look_all", "near_copies_of"]
@@ -31,8 +31,6 @@ ALIKE = 0.992  # least correlation of their small grey pictures
 SMALL = 16  # side of those
 FLAT = 2.0  # standard deviation, of 255 levels, below which a picture shows nothing
 MOST_PAIRS = 2_000_000  # that are compared
-
-OnFile = Callable[[int, int], None]
 
 
 class Look(NamedTuple):
@@ -61,7 +59,7 @@ class Facts(NamedTuple):
     look: Look | None
 
 
-def look_all(paths: Sequence[Path], on_file: OnFile | None = None) -> list[Facts | str]:
+def look_all(paths: Sequence[Path], on_file: OnDone | None = None) -> list[Facts | str]:
     """The facts of each file, or why it cannot be read, in as many threads as torch uses.
 
     Of more than 100,000 files, so many are decoded, evenly spaced, and the others only opened.
@@ -131,9 +129,8 @@ def distinct(listing: Listing) -> Listing:
     facts = look_all([path for _, path, _ in files])
     looks = [one.look if isinstance(one, Facts) else None for one in facts]
     out, torn = set[int](), 0
-    for group in _joined(
-        len(files), (pair for one in (copies_of(looks), near_copies_of(looks)) for pair in _pairs(one))
-    ):
+    pairs = (pair for groups in (copies_of(looks), near_copies_of(looks)) for pair in _pairs(groups))
+    for group in _joined(len(files), pairs):
         differ = len({files[i][2] for i in group}) > 1
         torn += differ
         out.update(group if differ else group[1:])
@@ -143,8 +140,7 @@ def distinct(listing: Listing) -> Listing:
     parts = {part: [(path, label) for of, path, label in kept if of == part] for part in listing.parts}
     said = f"{len(out)} of {len(files)} images left out as copies of others"
     said += f", {torn} groups of them entirely because their classes differ" if torn else ""
-    left = next(i for i in sorted(out))
-    named = f"; {short(str(files[left][1].relative_to(listing.root)))} for one"
+    named = f"; {short(str(files[min(out)][1].relative_to(listing.root)))} for one"
     left_out = listing.left_out | {files[i][1] for i in out}
     return replace(listing, parts=parts, warnings=(*listing.warnings, said + named), left_out=left_out)
 
@@ -166,7 +162,8 @@ def near_copies_of(looks: Sequence[Look | None]) -> list[list[int]]:
     """Indices of images that look the same but have other pixels, by group: resized, recompressed, slightly edited.
 
     Two images are compared if their perceptual hashes differ in at most 4 of 64 bits, and look the same if their small
-    grey pictures correlate by 0.992. Copies with the same pixels are in a group with the first of them alone.
+    grey pictures correlate by 0.992. At most two million pairs are compared. Copies with the same pixels are in a group
+    with the first of them alone.
     """
     first: dict[bytes, int] = {}
     for i, look in enumerate(looks):

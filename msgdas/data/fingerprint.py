@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msgdas.data.arrays import is_arrays
+from msgdas.data.listing import some
 from msgdas.data.source import find_files
 
 __all__ = ["changes", "fingerprint"]
@@ -67,7 +68,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
             ("new", [name for name in now["classes"] if name not in before["classes"]]),
         ):
             if names:
-                said.append(f"classes {word}: {_some(names)}")
+                said.append(f"classes {word}: {some(names)}")
     if "files" in before and "files" in now:
         old, new = before["files"], now["files"]
         both = [path for path in old if path in new]
@@ -77,7 +78,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
             ("changed", [path for path in both if old[path] != new[path]]),
         ):
             if paths:
-                said.append(f"{len(paths)} {word} ({_some(paths)})")
+                said.append(f"{len(paths)} {word} ({some(paths)})")
     else:
         said += [
             f"{part}/{name}: {count} images, now {now['counts'].get(part, {}).get(name, 0)}"
@@ -94,11 +95,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(repr(name if len(name) <= 60 else f"{name[:28]}…{name[-28:]}") for name in names[:SHOWN]) + more
 
 
 def _text(name: str) -> str:

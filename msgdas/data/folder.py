@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from msgdas.data.decode import NOT_READ, SUFFIXES
-from msgdas.data.listing import PARTS, Files, Listing, is_special, some, way_out
+from msgdas.data.listing import PARTS, Files, Listing, is_special, part_of, some, way_out
 from msgdas.errors import InputError
 
 __all__ = ["empty_folders", "list_folder"]
@@ -79,25 +79,24 @@ def _problems(classes: tuple[str, ...]) -> list[str]:
 def _empty(below: dict[str, dict[str, list[Path]]], classes: tuple[str, ...]) -> list[str]:
     names = [name for by_class in below.values() for name, paths in by_class.items() if not paths]
     names = [name for name in names if name not in classes]
-    return [f"{some('folder', names)} without images: no class"] if names else []
+    return [f"folder {some(names)} without images: no class"] if names else []
 
 
 def _warnings(roots: dict[str, Path], parts: dict[str, Files], classes: tuple[str, ...]) -> list[str]:
     found = []
-    named = [name for name in classes if any(name.lower() in names for names in PARTS.values())]
+    named = [name for name in classes if part_of(name)]
     if named:
-        found.append(f"{some('folder', named)} taken for classes, not for parts, which are called train, val and test")
+        found.append(f"folder {some(named)} taken for classes, not for parts, which are called train, val and test")
     below = {part: _folders_below_classes(root, parts[part]) for part, root in roots.items()}
     shared = sorted(below["train"] & set().union(*(names for part, names in below.items() if part != "train")))
     if shared:
         found.append(
-            f"{some('folder', shared)} below the classes of train and of another part: the same people or places?"
+            f"folder {some(shared)} below the classes of train and of another part: the same people or places?"
         )
     elif len(below["train"]) > 1 and len(parts) < len(PARTS):
-        names = some("as", sorted(below["train"]))[3:]
         found.append(
-            f"images lie in folders below the classes ({names}): if those are people, cameras or places, "
-            "keep each in one part by --group folder"
+            f"images lie in folders below the classes ({some(sorted(below['train']))}): if those are people, "
+            "cameras or places, keep each in one part by --group folder"
         )
     return found
 
@@ -116,7 +115,7 @@ def _too_few(root: Path, classes: tuple[str, ...]) -> str:
         where = sorted({path.relative_to(root).parts[0] for path in unread})
         return (
             f"data folder {str(root)!r} has {len(unread)} pictures that are not read ({', '.join(sorted(kinds))}) in "
-            f"{some('class', where)}: {way_out(kinds)}"
+            f"class {some(where)}: {way_out(kinds)}"
         )
     way = "put the images of each of 2 or more classes into a folder"
     if len(classes) == 1:

@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from msgdas.data.listing import PARTS, short
+from msgdas.data.cache import cache_folder
+from msgdas.data.listing import part_of, short
 from msgdas.errors import InputError
 from msgdas.runs.files import staged_folder, write_chunks
 
@@ -48,12 +47,12 @@ def from_hub(spec: str | Path) -> Path:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"data '{spec}' cannot be loaded by datasets: {reason}") from None
     splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
-    parts = {part: split for name, split in splits.items() if (part := _part(name)) is not None}
+    parts = {part: split for name, split in splits.items() if (part := part_of(name)) is not None}
     if "train" not in parts:
         raise InputError(f"data '{spec}' has no split train, but {', '.join(map(short, splits))}")
     image, label = _columns(spec, parts["train"], datasets)
     key = "-".join(split._fingerprint for split in parts.values())[:60]
-    home = platformdirs.user_cache_path("msgdas", appauthor=False) / "unpacked"
+    home = cache_folder("unpacked")
     folder = home / f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[:60]}-{key}"
     if not folder.is_dir():
         home.mkdir(parents=True, exist_ok=True)
@@ -61,10 +60,6 @@ def from_hub(spec: str | Path) -> Path:
             for part, split in parts.items():
                 _write(ready / part, split.cast_column(image, datasets.Image(decode=False)), image, label)
     return folder
-
-
-def _part(split: str) -> str | None:
-    return next((part for part, names in PARTS.items() if split.lower() in names), None)
 
 
 def _columns(spec: str | Path, split: Any, datasets: Any) -> tuple[str, str]:

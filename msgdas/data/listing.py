@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgdas.data.decode import NOT_READ, SUFFIXES
 
-__all__ = ["LISTED", "Beside", "PARTS", "Files", "Listing", "beside", "some"]
+__all__ = ["PARTS", "Beside", "Files", "Listing", "beside", "is_special", "part_of", "short", "some", "way_out"]
 
 Files = list[tuple[Path, int]]  # image file, label
 PARTS = {
@@ -36,7 +36,7 @@ class Listing:
         warnings: what is likely not meant, one line each.
         problems: why a search should not start, one line each.
         labels: the table of labels, if there is one.
-        left_out: images of classes that are not used, as was asked for.
+        left_out: images that are not used, as was asked for.
     """
 
     name: str
@@ -66,23 +66,28 @@ class Beside:
         other: suffix → number of files of other kinds.
     """
 
-    unused: tuple[Path, ...]
-    not_read: tuple[Path, ...]
-    special: tuple[Path, ...]
-    other: Mapping[str, int]
+    unused: tuple[Path, ...] = ()
+    not_read: tuple[Path, ...] = ()
+    special: tuple[Path, ...] = ()
+    other: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """Pictures that were meant to be there."""
+        if not self.not_read:
+            return []
+        kinds = Counter(path.suffix.lower() for path in self.not_read)
+        text = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common())
+        where = sorted({path.parent.name for path in self.not_read})
+        return [f"pictures that are not read: {text}, in folder {some(where)}; {way_out(kinds)}"]
 
     @property
     def warnings(self) -> list[str]:
-        """What would be lost in silence."""
+        """What else would be lost in silence."""
         found = []
-        if self.not_read:
-            kinds = Counter(path.suffix.lower() for path in self.not_read)
-            text = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common())
-            where = sorted({path.parent.name for path in self.not_read})
-            found.append(f"pictures that are not read: {text}, in {some('folder', where)}; {way_out(kinds)}")
         if self.unused:
             where = sorted({path.parent.name or "." for path in self.unused})
-            found.append(f"images in no class: {len(self.unused)}, in {some('folder', where)}")
+            found.append(f"images in no class: {len(self.unused)}, in folder {some(where)}")
         if self.special:
             one = short(self.special[0].name)
             found.append(f"pipes, sockets or devices that are called images: {len(self.special)}, {one} for one")
@@ -126,10 +131,15 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def some(noun: str, names: Sequence[str]) -> str:
-    """``class 'a'``; ``class 'a', 'b', 'c' and 2 more``. Long names are cut."""
+def part_of(name: str) -> str | None:
+    """The part that a folder, split or array of this name is; None: none."""
+    return next((part for part, names in PARTS.items() if name.lower() in names), None)
+
+
+def some(names: Sequence[str]) -> str:
+    """``'a'``; ``'a', 'b', 'c' and 2 more``. Long names are cut."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{noun} {', '.join(map(short, names[:LISTED]))}{more}"
+    return f"{', '.join(map(short, names[:LISTED]))}{more}"
 
 
 def short(name: str) -> str:

@@ -90,18 +90,11 @@ def load_data(
     Raises:
         InputError: one line that says what is wrong with an argument, the name, the folder or its images.
     """
+    name = spec if isinstance(spec, str) and spec in NAMES else None
     _refuse_arguments(split_seed, max_memory, workers)
-    for name, value, known in (
-        ("on_bad_image", on_bad_image, BAD_IMAGE),
-        ("mirror", mirror, MIRROR),
-        ("resize", resize, RESIZE),
-    ):
-        if value not in known:
-            raise InputError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
-    if not _is_files(spec):
-        for name, given in {"labels": labels, "group": group, "drop_duplicates": drop_duplicates}.items():
-            if given:
-                raise InputError(f"{name}={given!r} is for data of image files: leave it out")
+    _refuse_choices(on_bad_image=(on_bad_image, BAD_IMAGE), mirror=(mirror, MIRROR), resize=(resize, RESIZE))
+    if name or is_arrays(spec):
+        _refuse_for_files(labels=labels, group=group, drop_duplicates=drop_duplicates)
     fractions = {"test": test_fraction, "val": val_fraction}
     how = Reading(
         None if image_size is None else parse_size(image_size),
@@ -113,10 +106,10 @@ def load_data(
         on_image=on_image,
     )
     root = Path(os.path.expanduser(data_dir or default_folder()))  # unlike Path's, without a home it changes nothing
-    if isinstance(spec, str) and spec in NAMED:
-        loaded = _named(str(spec), root, download, fractions, split_seed, how)
-    elif spec == IMAGENET:
+    if name == IMAGENET:
         loaded = _imagenet(root, download, val_fraction, split_seed, how)
+    elif name:
+        loaded = _named(name, root, download, fractions, split_seed, how)
     elif is_arrays(spec):
         loaded = _arrays(spec, fractions, split_seed, how)
     else:
@@ -125,7 +118,7 @@ def load_data(
     _refuse_few(loaded)
     _warn_missing(loaded)
     mean, std = mean_and_std(loaded.parts["train"])
-    mirroring = _mirroring(loaded, mirror, usual=isinstance(spec, str) and spec in NAMES)
+    mirroring = _mirroring(loaded, mirror, usual=name is not None)
     augment = replace(loaded.augment, flip=mirroring.on)
     return DataSet(
         loaded.name,
@@ -138,10 +131,6 @@ def load_data(
         form=loaded.form,
         why_resized=loaded.why_resized,
     )
-
-
-def _is_files(spec: str | Path | Mapping[str, Any]) -> bool:
-    return not (is_arrays(spec) or (isinstance(spec, str) and spec in NAMES))
 
 
 class _Loaded(NamedTuple):
@@ -162,34 +151,43 @@ def _mirroring(loaded: _Loaded, mirror: str, *, usual: bool) -> Mirroring:
 
 
 def _named(name: str, root: Path, download: bool, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
-    classes, parts = read_named(name, root, download=download)
-    missing = {part: fraction for part, fraction in fractions.items() if part not in parts}
-    index = hold_out(parts["train"].labels, classes, missing, seed)
-    parts |= {part: parts["train"].take(chosen) for part, chosen in index.items()}
-    resized = _resized(parts, how)
-    train = resized["train"]
-    form = Form(train.channels, train.height, train.width)
-    return _Loaded(name, classes, resized, NAMED[name].augment(train.size), form)
+    classes, given = read_named(name, root, download=download)
+    parts = _split_and_resized(given, classes, fractions, seed, how)
+    train = parts["train"]
+    return _Loaded(
+        name, classes, parts, NAMED[name].augment(train.size), Form(train.channels, train.height, train.width)
+    )
 
 
 def _arrays(spec: Any, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
     name = "arrays" if isinstance(spec, Mapping) else Path(_existing(spec)).stem
-    classes, parts, form = read_arrays(spec, how.max_memory)
+    classes, given, form = read_arrays(spec, how.max_memory)
+    parts = _split_and_resized(given, classes, fractions, seed, how)
+    train = parts["train"]
+    form = replace(form, height=train.height, width=train.width, resize="stretch")
+    return _Loaded(name, classes, parts, _shifted(train), form)
+
+
+def _split_and_resized(
+    parts: dict[str, Images], classes: tuple[str, ...], fractions: dict[str, float], seed: int, how: Reading
+) -> dict[str, Images]:
+    """Images in memory, missing parts split off train, at the size that was asked for."""
     missing = {part: fraction for part, fraction in fractions.items() if part not in parts}
     index = hold_out(parts["train"].labels, classes, missing, seed)
-    resized = _resized(parts | {part: parts["train"].take(chosen) for part, chosen in index.items()}, how)
-    train = resized["train"]
-    form = replace(form, height=train.height, width=train.width, resize="stretch")
-    return _Loaded(name, classes, resized, Augment(crop=max(1, train.size // 8), flip=True), form)
+    return _resized(parts | {part: parts["train"].take(chosen) for part, chosen in index.items()}, how)
+
+
+def _shifted(train: AnyImages) -> Augment:
+    """The augmentation of data that have no name; whether they may be mirrored is decided later."""
+    return Augment(crop=max(1, train.size // 8), flip=True)
 
 
 def _imagenet(root: Path, download: bool, val_fraction: float, seed: int, how: Reading) -> _Loaded:
     classes, files = read_imagenet(root, download=download)
     files = split_files(Listing(IMAGENET, root, classes, files), {"val": val_fraction}, seed)
     usual = "crop" if how.resize == "auto" else how.resize
-    how = how._replace(
-        image_size=how.image_size or IMAGENET_SIZE, resize=usual, trusted=True
-    )  # torchvision checked the archives
+    # trusted: torchvision checked the archives
+    how = how._replace(image_size=how.image_size or IMAGENET_SIZE, resize=usual, trusted=True)
     return _of_files(IMAGENET, classes, files, how)
 
 
@@ -205,14 +203,15 @@ def _existing(spec: str | Path) -> str | Path:
 def _files(listing: Listing, fractions: dict[str, float], seed: int, how: Reading) -> _Loaded:
     if listing.problems:
         raise InputError(f"data {shown(str(listing.root))}: {listing.problems[0]}")
-    for line in (*listing.warnings, *beside(listing).warnings):
+    aside = beside(listing)
+    for line in (*listing.warnings, *aside.problems, *aside.warnings):
         _warn(line)
     return _of_files(listing.name, listing.classes, split_files(listing, fractions, seed), how)
 
 
 def _of_files(name: str, classes: tuple[str, ...], files: dict[str, Files], how: Reading) -> _Loaded:
     parts, form, why = read(files, how)
-    return _Loaded(name, classes, parts, Augment(crop=max(1, parts["train"].size // 8), flip=True), form, why)
+    return _Loaded(name, classes, parts, _shifted(parts["train"]), form, why)
 
 
 def _resized(parts: Mapping[str, Images], how: Reading) -> dict[str, Images]:
@@ -248,6 +247,19 @@ def _refuse_arguments(split_seed: int, max_memory: int | None, workers: int | No
             raise InputError(f"{name}={value}: use 0 or more")
 
 
+def _refuse_choices(**given: tuple[str, tuple[str, ...]]) -> None:
+    """Name → its value and those that it may have."""
+    for name, (value, known) in given.items():
+        if value not in known:
+            raise InputError(f"{name}={value!r}: use {' or '.join(map(repr, known))}")
+
+
+def _refuse_for_files(**given: object) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(f"{name}={value!r} is for data of image files: leave it out")
+
+
 def _refuse_few(loaded: _Loaded) -> None:
     """Require two images of each class in train, one for each half of a search, and no empty part."""
     counts = torch.bincount(loaded.parts["train"].labels, minlength=len(loaded.classes)).tolist()
@@ -265,7 +277,7 @@ def _warn_missing(loaded: _Loaded) -> None:
         present = set(images.labels.tolist())
         missing = [name for label, name in enumerate(loaded.classes) if label not in present]
         if missing:
-            _warn(f"{some('class', missing)} without images in {part}: accuracy there does not count it")
+            _warn(f"class {some(missing)} without images in {part}: accuracy there does not count it")
 
 
 def _warn(line: str) -> None:

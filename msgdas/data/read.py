@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def read(files: Mapping[str, Files], how: Reading) -> tuple[dict[str, AnyImages]
         InputError: no file can be read, or one cannot and ``how.stop``.
     """
     every = [path for part in files.values() for path, _ in part]
-    form, why = (how.form, "as the run began") if how.form else _form(every, how)
+    form, why = (how.form, "") if how.form else _form(every, how)
     parts, failed = dict[str, AnyImages](), list[str]()
     in_memory = len(every) * form.bytes <= how.max_memory
     for name, part in files.items():
@@ -86,11 +87,11 @@ def _form(paths: Sequence[Path], how: Reading) -> tuple[Form, str]:
         )
     (height, width), resize, why = fitted([seen.size for seen in sample], how.image_size, how.resize)
     grey = all(seen.grey for seen in sample) and all(seen.grey for seen in _headers(paths))
-    deep = any(seen.deep for seen in sample)
-    integers, floats = (
-        ranges(_some([path for path in paths if may_be_deep(path)], DEEP_SAMPLE)) if deep else (None, None)
-    )
-    return Form(1 if grey else 3, height, width, resize, integers, floats), why
+    form = Form(1 if grey else 3, height, width, resize)
+    if any(seen.deep for seen in sample):
+        integers, floats = ranges(_some([path for path in paths if may_be_deep(path)], DEEP_SAMPLE))
+        form = replace(form, integers=integers, floats=floats)
+    return form, why
 
 
 def _some(paths: Sequence[Path], count: int) -> Sequence[Path]:

@@ -11,7 +11,7 @@ from msgdas.data.archive import is_archive, is_shards, unpacked
 from msgdas.data.decode import SUFFIXES
 from msgdas.data.folder import list_folder
 from msgdas.data.hub import PREFIX, from_hub, is_saved
-from msgdas.data.listing import PARTS, Files, Listing, short
+from msgdas.data.listing import Files, Listing, part_of, short
 from msgdas.data.table import list_table
 from msgdas.errors import InputError
 
@@ -31,10 +31,9 @@ def find_files(spec: str | Path, labels: str | Path | None = None, group: str | 
     """List the images of a folder, table or archive by part and class.
 
     Args:
-        spec: a folder of class folders, with parts or without; a CSV file (`list_table`), or a folder that has one
-            but no class folders; a zip or tar file of either,
-            a folder of tar files with a ``.cls`` file beside each image, as WebDataset has them; ``hf:NAME``, or
-            a folder that Hugging Face's `datasets` saved.
+        spec: a folder of class folders, with parts or without; a CSV file (`list_table`), or a folder that has one but
+            no class folders; a zip or tar file of either, or a folder of tar files with a ``.cls`` file beside each
+            image, as WebDataset has them; ``hf:NAME``, or a folder that Hugging Face's `datasets` saved.
         labels: a CSV file with the labels of the images in the folder ``spec``.
         group: what keeps images together in one part: ``"folder"``, the first folder below the class; or a regular
             expression, whose first group (or all that it matches) in an image's path is its group.
@@ -64,7 +63,8 @@ def _opened(path: Path) -> Path:
 
 def _list(path: Path) -> Listing:
     root = _opened(path)
-    sidecars = next(root.rglob("*.cls"), None)
+    unpacked_here = root != path
+    sidecars = next((root.rglob if unpacked_here else root.glob)("*.cls"), None)
     tables = [p for p in root.iterdir() if p.suffix.lower() == TABLE and p.is_file()]
     if sidecars is not None:
         listing = _list_sidecars(root)
@@ -75,7 +75,7 @@ def _list(path: Path) -> Listing:
             if len(tables) != 1:
                 raise
             listing = list_table(tables[0])
-    return listing if root == path else replace(listing, name=path.resolve().name.split(".")[0])
+    return replace(listing, name=path.resolve().name.split(".")[0]) if unpacked_here else listing
 
 
 def _list_sidecars(root: Path) -> Listing:
@@ -87,9 +87,7 @@ def _list_sidecars(root: Path) -> Listing:
         if label.is_file():
             text = label.read_bytes()[:MOST_LABEL].decode("utf-8", "replace").strip()
             found.append((_part(path.relative_to(root)), path, text))
-    classes = tuple(
-        sorted({text for _, _, text in found}, key=lambda text: (len(text), text) if text.isdecimal() else (0, text))
-    )
+    classes = tuple(sorted({text for _, _, text in found}, key=_numbers_in_order))
     if len(classes) < 2:
         raise InputError(f"'{root}' has .cls files of fewer than 2 classes beside its images: give 2 or more")
     index = {name: i for i, name in enumerate(classes)}
@@ -105,7 +103,7 @@ def _numbers_in_order(text: str) -> tuple[int, str]:
 
 def _part(path: Path) -> str:
     first = path.parts[0].lower() if len(path.parts) > 1 else ""
-    return next((part for part, names in PARTS.items() if re.split(r"[^a-z]", first)[0] in names), "train")
+    return part_of(re.split(r"[^a-z]", first)[0]) or "train"
 
 
 def _grouped(listing: Listing, group: str) -> Listing:
@@ -133,9 +131,9 @@ def _by_folder(listing: Listing) -> dict[Path, str]:
         name = listing.classes[label]
         below = folders[folders.index(name) + 1 :] if name in folders and listing.labels is None else folders
         if not below:
-            shown = short(path.relative_to(listing.root).as_posix())
+            image = short(path.relative_to(listing.root).as_posix())
             raise InputError(
-                f"--group folder: image {shown} is in no folder below its class; give a regular expression"
+                f"--group folder: image {image} is in no folder below its class; give a regular expression"
             )
         groups[path] = below[0]
     return groups

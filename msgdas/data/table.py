@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msgdas.data.decode import SUFFIXES
-from msgdas.data.listing import PARTS, Files, Listing, is_special, short, some
+from msgdas.data.listing import Files, Listing, is_special, part_of, short, some
 from msgdas.errors import InputError
 
 __all__ = ["list_table"]
@@ -129,17 +129,17 @@ def _columns(table: Path, root: Path, names: Sequence[str]) -> tuple[Mapping[str
     for column in ("path", "label"):
         if column not in columns:
             raise InputError(
-                f"table '{table}' has no column of {column}s ({some('columns', list(names))}): "
+                f"table '{table}' has no column of {column}s (columns {some(list(names))}): "
                 f"name it {' or '.join(COLUMNS[column][:3])}"
             )
     return columns, 1
 
 
 def _part(table: Path, line: int, name: str) -> str:
-    for part, names in PARTS.items():
-        if name.lower() in (*names, ""):
-            return part
-    raise InputError(f"table '{table}', line {line}: part {short(name)}; use train, val or test")
+    part = part_of(name) if name else "train"
+    if part is None:
+        raise InputError(f"table '{table}', line {line}: part {short(name)}; use train, val or test")
+    return part
 
 
 def _found(root: Path, name: str) -> Path | None:

@@ -19,7 +19,17 @@ from msgdas.retrain.recipe import Recipe
 from msgdas.runs import Run, versions, write_json
 from msgdas.runs.folder import CONFIG
 
-__all__ = ["FORMAT", "begun", "compare_begun", "keep_moved_data", "read_yaml", "run_config", "to_yaml", "upgraded"]
+__all__ = [
+    "FORMAT",
+    "MOVABLE",
+    "begun",
+    "compare_begun",
+    "keep_moved_data",
+    "read_yaml",
+    "run_config",
+    "to_yaml",
+    "upgraded",
+]
 
 FORMAT = 2
 """Of ``config.json``. 1, without a number: a training's ``settings`` held its whole recipe and the genotype."""
@@ -35,7 +45,8 @@ SIZES = {
     "train": "training images",
 }
 EXACT = ("msgdas", "torch")  # versions that a run is promised to repeat bit for bit
-PATHS = ("data", "labels", "prior")  # kept absolute, so that a run can be resumed from anywhere
+MOVABLE = ("data", "labels")  # may have moved when a run goes on
+PATHS = (*MOVABLE, "prior")  # kept absolute, so that a run can be resumed from anywhere
 
 
 # ------------------------------------------------------------------------- config.json
@@ -115,7 +126,7 @@ def compare_begun(run: Run, now: Mapping[str, Any]) -> None:
 def keep_moved_data(run: Run, now: Mapping[str, Any]) -> None:
     """Note in ``config.json`` where the data are now, if they were moved since the run in it began."""
     settings = run.section("settings")
-    moved = {name: now["settings"][name] for name in PATHS[:2] if name in now["settings"]}
+    moved = {name: now["settings"][name] for name in MOVABLE if name in now["settings"]}
     if any(settings.get(name) != value for name, value in moved.items()):
         run.config["settings"] = settings | moved
         write_json(run.path / CONFIG, run.config)

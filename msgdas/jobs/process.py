@@ -13,6 +13,7 @@ import torch
 
 from msgdas.errors import InputError
 from msgdas.fast import use_native
+from msgdas.jobs.config import compare_begun, keep_moved_data
 from msgdas.jobs.settings import Machine
 from msgdas.runs import Run, Stopped, told
 from msgdas.runs.folder import CONFIG
@@ -42,6 +43,9 @@ def run_in(out: Path, config: dict[str, Any], *, resume: bool) -> Iterator[Run]:
     """
     try:
         with Run.open(out) if resume else Run.create(out, config) as run:
+            if resume:
+                compare_begun(run, config)
+                keep_moved_data(run, config)
             yield run
     except Stopped as stopped:
         stopped.again = AGAIN if (out / CONFIG).exists() else None

@@ -22,7 +22,7 @@ from msgdas.data.decode import OnDone
 from msgdas.errors import InputError, shown
 from msgdas.fast import layout, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import compare_begun, keep_moved_data, run_config
+from msgdas.jobs.config import run_config
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.option import Group, dashed, options
 from msgdas.jobs.process import prepare, run_in
@@ -62,8 +62,6 @@ def search(settings: SearchSettings, out: Path, *, resume: bool, view: SearchVie
     settings, data, space, extent, job = ready.settings, ready.data, ready.space, ready.extent, ready.job
     config = run_config("search", settings, data, search=job.describe())
     with run_in(out, config, resume=resume) as run:
-        compare_begun(run, config)
-        keep_moved_data(run, config)
         _refuse_another_search(run, config["search"])
         view.start(out, _summary(settings, extent, space, data, job), extent.epochs)
         genotype = fit(

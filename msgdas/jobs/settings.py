@@ -37,7 +37,7 @@ __all__ = [
     "own_options",
 ]
 
-DATA_HELP = f"{', '.join(NAMES)}, or a folder of images, a CSV, zip or tar file"
+DATA_HELP = f"{', '.join(NAMES)}, or a folder, CSV, zip, tar or npz file of images, or hf:NAME"
 REQUIRED = "required"
 ASSIGNMENTS = ("rank", "shuffle")
 MOST_CHANNELS, MOST_CELLS = 100_000, 1000

@@ -14,7 +14,7 @@ from msgdas.data.decode import RESAMPLING
 from msgdas.errors import InputError, shown
 from msgdas.fast import layout, slow_down, speed_up
 from msgdas.genotype import Genotype
-from msgdas.jobs.config import compare_begun, keep_moved_data, run_config, upgraded
+from msgdas.jobs.config import run_config, upgraded
 from msgdas.jobs.memory import refuse_too_large
 from msgdas.jobs.process import prepare, run_in
 from msgdas.jobs.resolve import find_data, find_device, input_size, network_form
@@ -70,8 +70,6 @@ def train(genotype: Genotype, settings: TrainSettings, out: Path, *, resume: boo
     settings = settings.model_copy(update={**chosen, **_numbers(recipe)})
     config = run_config("train", settings, data, recipe=asdict(recipe), genotype=str(genotype))
     with run_in(out, config, resume=resume) as run:
-        compare_begun(run, config)
-        keep_moved_data(run, config)
         if settings.compile:
             view.say("before the first step the network is compiled, in a minute or more")
         view.start(out, str(genotype), cost, data, recipe.epochs)

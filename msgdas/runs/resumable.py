@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -136,42 +137,35 @@ def go_on(
         Stopped: SIGINT or SIGTERM arrived; the step was finished and saved.
         InputError: a value is NaN or infinite; it is not saved, and the last checkpoint is kept.
     """
+    with _telling_what_is_kept(run):
+        for metrics in steps:
+            place.advance(metrics)
+            if on_step:
+                on_step(place.epoch, place.step - 1, place.length)
+            epoch_over = place.step == place.length
+            if epoch_over:
+                record = end_epoch()
+                if run:
+                    run.log(record)
+                if on_epoch:
+                    on_epoch(record)
+                place.next_epoch()
+            if run and (epoch_over or stop.requested or time.monotonic() - place.saved > run.checkpoint_seconds):
+                _save(job, place, run)
+            if stop.requested and place.epoch < epochs:
+                raise Stopped(stop.requested)
+
+
+@contextmanager
+def _telling_what_is_kept(run: Run | None) -> Iterator[None]:
+    """What is not a number is told with whether there is a checkpoint."""
     try:
-        _go_on(job, place, steps, stop, epochs, end_epoch, run, on_step, on_epoch)
+        yield
     except NotANumber as error:
         if run is None:
             raise
         kept = "the last checkpoint is kept" if run.has_checkpoint else "there is no checkpoint yet"
         raise InputError(f"{error}; {kept}") from error
-
-
-def _go_on(
-    job: Stateful,
-    place: Place,
-    steps: Iterator[dict[str, float]],
-    stop: Stop,
-    epochs: int,
-    end_epoch: Callable[[], Record],
-    run: Run | None,
-    on_step: Callable[[int, int, int], None] | None,
-    on_epoch: Callable[[Record], None] | None,
-) -> None:
-    for metrics in steps:
-        place.advance(metrics)
-        if on_step:
-            on_step(place.epoch, place.step - 1, place.length)
-        epoch_over = place.step == place.length
-        if epoch_over:
-            record = end_epoch()
-            if run:
-                run.log(record)
-            if on_epoch:
-                on_epoch(record)
-            place.next_epoch()
-        if run and (epoch_over or stop.requested or time.monotonic() - place.saved > run.checkpoint_seconds):
-            _save(job, place, run)
-        if stop.requested and place.epoch < epochs:
-            raise Stopped(stop.requested)
 
 
 def random_states() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median, median_low
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from torch import Tensor
 from msgdas.data.arrays import is_arrays, read_arrays
 from msgdas.data.check.proposal import propose
 from msgdas.data.check.report import Copies, Kinds, Report
+from msgdas.data.decode import OnDone
 from msgdas.data.duplicates import Facts, array_facts, copies_of, look_all, near_copies_of
 from msgdas.data.folder import empty_folders
 from msgdas.data.form import Form, elongated
@@ -31,8 +32,6 @@ __all__ = ["check_folder"]
 
 LEAST, ENOUGH = 5, 50  # training images a class, below which nothing can be learned, and for a start
 
-OnFile = Callable[[int, int], None]
-
 
 class _Entry(NamedTuple):
     path: Path
@@ -41,7 +40,7 @@ class _Entry(NamedTuple):
 
 
 def check_folder(
-    path: str | Path, *, labels: str | Path | None = None, group: str | None = None, on_file: OnFile | None = None
+    path: str | Path, *, labels: str | Path | None = None, group: str | None = None, on_file: OnDone | None = None
 ) -> Report:
     """Decode every image file of a data set once, in as many threads as torch uses, and report what is there.
 
@@ -78,8 +77,7 @@ def check_folder(
     )
     train = images["train"].values()
     imbalance = max(train) / min(train) if min(train) else None
-    aside = beside(listing) if arrays is None else Beside((), (), (), {})
-    not_read = aside.warnings[:1] if aside.not_read else []
+    aside = beside(listing) if arrays is None else Beside()
     proposal = propose(
         str(path),
         labels=None if labels is None else str(labels),
@@ -109,13 +107,9 @@ def check_folder(
         other_files=dict(aside.other),
         not_read=tuple(_inside(folder, f) for f in aside.not_read),
         unused=tuple(_inside(folder, f) for f in aside.unused),
-        missing={
-            part: none
-            for part in ("val", "test")
-            if part in images and (none := tuple(c for c in classes if not images[part][c]))
-        },
-        problems=(*listing.problems, *(refused or _refusals(images)), *_hopeless(images["train"]), *not_read),
-        likely_wrong=(*listing.warnings, *aside.warnings[len(not_read) :]),
+        missing=_missing(images),
+        problems=(*listing.problems, *(refused or _refusals(images)), *_hopeless(images["train"]), *aside.problems),
+        likely_wrong=(*listing.warnings, *aside.warnings),
         mirror={"on": mirroring.on, "why": mirroring.why},
         proposal=proposal,
     )
@@ -148,6 +142,12 @@ def _split(listing: Listing) -> tuple[Mapping[str, Files], list[str]]:
         return split_files(listing, FRACTIONS, 0), []
     except InputError as error:
         return listing.parts, [str(error)]
+
+
+def _missing(images: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[str, ...]]:
+    """Part → classes that it has no images of."""
+    none = {part: tuple(c for c, n in images[part].items() if not n) for part in ("val", "test") if part in images}
+    return {part: classes for part, classes in none.items() if classes}
 
 
 def _hopeless(train: Mapping[str, int]) -> list[str]:
